@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 
 class Config(DemoRuns):
-    """The options of the `bootstrap` stage, as they stand in a spec; the description of each field says what it
-    counts."""
+    """The options of the `bootstrap` stage, as they stand in a spec, each with its description."""
 
     sets: int = Field(12, ge=1, description="sets of demos that are scored on dev rows")
     demos: Annotated[int, Field(ge=1)] | Literal["knn"] = Field(
@@ -49,7 +48,7 @@ Options = Config
 
 class Bootstrap:
     """The optimizer `bootstrap`, made with its `Config`: it tunes `demos` of the modules that `optimize.tune` names,
-    with calls that they made in good runs."""
+    with calls that they made in good runs of the program and its teachers, and with labelled train rows."""
 
     name: ClassVar[str] = "bootstrap"
     Config: ClassVar[type[Options]] = Options
@@ -62,6 +61,8 @@ class Bootstrap:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
+        """Return the most LM calls of the stage with `train` train rows and `dev` choosing dev rows, those of judges and
+        teachers included."""
         return self.lm_calls(program.plan, self.config.model_dump(), train, dev)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
@@ -72,11 +73,13 @@ class Bootstrap:
         return runs_of_teachers(program, self.config.teachers, self.config.rows)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
+        """Return 0, since the stage asks no proposer."""
         return 0
 
     def optimize(self, task: Task) -> Candidate:
-        """Return the demos with the best mean score on the dev rows, as a change to the program; START, no change,
-        where none beats the program as it is."""
+        """Return the demos with the best mean score on the choosing dev rows, as a change to the program; START, no change,
+        where none beats the program as it is, or no run is solved and no row labelled. Raises ProviderError where outages
+        left nothing to score, and BudgetExceeded before any candidate is scored."""
         from lmprog.aio.loops import run_async
 
         return run_async(lambda: self._search(task))
@@ -114,7 +117,8 @@ class Bootstrap:
             return evaluator.best_so_far()
 
     def _candidate(self, pools: Sequence[tuple[Module, Pool, Pool]], number: int, seed: int) -> Candidate:
-        """Return candidate number `number`: a set for each module, or with `demos: knn` its whole pool."""
+        """Return candidate number `number`, from 0: a set of demos drawn for each module that has any, or with `demos: knn`
+        its whole pool, of which each call is shown 2, 4, 8 or 16, in turn by the number."""
         some = [(module, own, labelled) for module, own, labelled in pools if own or labelled]
         if self.config.demos != KNN:
             sets = {module.id: self._set(module, own, labelled, number, seed) for module, own, labelled in some}
@@ -127,7 +131,8 @@ class Bootstrap:
         )
 
     def _set(self, module: Module, own: Pool, labelled: Pool, number: int, seed: int) -> list[Demo]:
-        """Draw at most `demos` demos, at most `labelled` of them labelled; the first two sets are of one kind each.
+        """Draw at most `demos` demos, at most `labelled` of them labelled; set 0 has as many labelled ones as it can, set 1
+        as few.
 
         The demos are in a drawn order. Every other set has the most demos, which more often than not is best.
         """

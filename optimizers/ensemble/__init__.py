@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 class Ensemble:
-    """The optimizer `ensemble`, made with its `Config`: it makes one program of several that earlier stages found; it
-    stands last among the stages."""
+    """The optimizer `ensemble`, made with its `Config`: it makes one program of several that earlier stages found, and is
+    the last of the stages."""
 
     name: ClassVar[str] = "ensemble"
     Config: ClassVar[type[Options]] = Options
@@ -34,9 +34,12 @@ class Ensemble:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
+        """Return the most LM calls of the stage with `dev` choosing dev rows, those of judges included; `train` does not
+        count."""
         return self.lm_calls(program.plan, self.config.model_dump(), train, dev)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
+        """Return 0, since the stage asks no proposer."""
         return 0
 
     def results(self, program: Program) -> list[Candidate]:
@@ -46,8 +49,9 @@ class Ensemble:
         return [self.of(program, [{}] * size) for size in run_counts.ensemble_sizes(self.config.members)]
 
     def of(self, program: Program, members: Sequence[Mapping[str, Any]]) -> Candidate:
-        """Return the candidate for an ensemble whose answer is picked by vote or by the judge that the options name;
-        each member is a mapping with its texts by module, for the modules that it changes."""
+        """Return the candidate for an ensemble whose answer is picked by the judge that the options name, else by a vote over
+        the output that they name (left out: the first of the program); each member is a mapping with its settings by module
+        (`instructions`, `demos`, `prompt`), for the modules that it changes."""
         from lmprog.optimizers.candidate import Candidate
 
         vote = self.config.vote or next(iter(program.plan.outputs))
@@ -55,6 +59,8 @@ class Ensemble:
         return Candidate(ensemble={**rule, "members": [dict(member) for member in members]})
 
     def optimize(self, task: Task) -> Candidate:
+        """Return the best ensemble of programs that earlier stages have scored, as a change to the program; START, no change,
+        where none beats the program that the stage begins with on the choosing dev rows. The task must have `finalists`."""
         from lmprog.aio.loops import run_async
         from lmprog.optimizers.ensemble.stage import Assembly
 

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Config(BaseModel):
+    """The options of the `ensemble` stage, each with its description."""
+
     model_config = ConfigDict(extra="forbid")
 
     members: int = Field(

@@ -17,7 +17,8 @@ from lmprog.runtime.program import Program
 
 
 class _Evaluator(CandidateEvaluator):
-    """Scores changes to the program as written: an ensemble, or one of its members, has the words of no stage below it."""
+    """The scoring of changes to the program as written (`written`, with the adapters of the best so far), and not to the
+    stage's start: an ensemble, or one of its members, has the words of no stage below it."""
 
     def __init__(self, task: Task, written: Program) -> None:
         super().__init__(task, filters=Checks(written))
@@ -38,6 +39,8 @@ class Assembly:
     def __init__(
         self, task: Task, config: Config, ensemble_of: Callable[[Program, Sequence[Mapping[str, Any]]], Candidate]
     ) -> None:
+        """Set up the run; `ensemble_of` returns the candidate for an ensemble of a program, from the settings by module of
+        its members, and `task.finalists` must be there."""
         assert task.finalists is not None
         self.task, self.config, self.ensemble_of = task, config, ensemble_of
         self.found: Finalists = task.finalists()
@@ -46,8 +49,9 @@ class Assembly:
         self.evaluator = _Evaluator(task, self.found.program)
 
     async def run(self) -> Candidate:
-        """Return the ensemble with the highest mean on the choosing dev rows; START, no change, where none beats the
-        best single program."""
+        """Return the ensemble with the highest mean on the choosing dev rows; START, no change, where none beats the program
+        that the stage began with, or there are too few programs. A budget that is spent after that program was scored is
+        noted, and the scores so far decide."""
         await self.evaluator.evaluate(START)
         self.evaluator.tell(START, self.most)
         tried: list[Scored] = []
@@ -69,7 +73,8 @@ class Assembly:
         return self.evaluator.better(self.evaluator.scored[START.digest], tried)
 
     async def _members(self) -> list[Mapping[str, Any]]:
-        """Return the modules that each program changes, the best first; of equal ones the one that was found best before."""
+        """Return for each program the settings of the modules that it changes, by module; the best program first, of equal
+        ones the one that was found best before. Those that a check rejects or outages cut are left out."""
         best, *others = self.found.words
         scores = [(best, self.evaluator.scored[START.digest])]
         for words in others[: self.config.members - 1]:

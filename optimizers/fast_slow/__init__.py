@@ -34,9 +34,12 @@ class FastSlow(GRPO):
     config: Options
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
+        """Return the most calls of the proposer in all prompt rounds; 0 without a proposer."""
         return call_counts.rounds_searched(program.plan, self.config.model_dump())
 
     def optimize(self, task: Task) -> Candidate:
+        """Train the weights, with prompt rounds between the steps; return the weights of the best step with the words that
+        they were best with, or START, no change, where no step is better on the choosing dev rows."""
         from lmprog.optimizers.fast_slow.stage import fast_slow_stage
 
         return fast_slow_stage(task, self.config).run()

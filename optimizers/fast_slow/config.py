@@ -9,8 +9,7 @@ from lmprog.optimizers.prompt_search.config import Sources
 
 
 class Config(Sources, Training):
-    """The options of the `fast_slow` stage: those of `grpo`, and those of its prompt rounds; the description of each
-    field says what it counts.
+    """The options of the `fast_slow` stage: those of `grpo`, and those of its prompt rounds, each with its description.
 
     By default a prompt round takes less than half the runs of the weight steps after it.
     """

@@ -18,8 +18,8 @@ from lmprog.seeds import derive
 
 
 class Population:
-    """The candidates (words) that rollouts are spread over, for each training step; a resumed run reads them from the
-    journal.
+    """The prompts of a `fast_slow` training: by training step the candidates (words) that rollouts are spread over; a resumed
+    run reads them from the journal. `clock` measures the time of prompt rounds.
     """
 
     def __init__(self, task: Task, config: Config, clock: Stopwatch) -> None:
@@ -30,15 +30,17 @@ class Population:
         self._members: tuple[tuple[int, Program] | None, list[Program]] = (None, [])
 
     async def prepare(self, step: int, program: Program) -> None:
-        """Search for better words after training step `step`, if a prompt round is due then. `program` has the weights
-        after that step.
+        """Search for better words after training step `step` (0: before the first), if a prompt round is due then: every
+        `every` steps. `program` has the weights after that step. Raises ProviderError where outages leave nothing to score,
+        and BudgetExceeded.
         """
         if step % self.every == 0:
             with self._clock.part("prompts"):
                 await self.rounds.hold(self._round(step), step, program)
 
     def sampled(self, step: int, program: Program) -> Spread:
-        """Return the program that samples the rollouts after `step`: it spreads them over the population."""
+        """Return the program that samples the rollouts after `step`: it spreads them over the population of the last prompt
+        round. `program` has the weights after `step`."""
         number = self._round(step)
         # The program is another one after each step whose weights are asked for on a server.
         made_of = self._members[0]
@@ -50,8 +52,8 @@ class Population:
     def trained(self, step: int, program: Program, example: int, rollout: int) -> Program:
         """Return the program of that member of the population which makes run number `rollout` on an example.
 
-        Rollouts of a teacher, numbered after the program's own, are spread over the members too. `step` is the training
-        step, `program` has the weights after it.
+        Rollouts of a teacher, numbered after the program's own, are spread over the members too. The rollouts are those after
+        training step `step`, `program` has the weights after it.
         """
         spread = self.sampled(step, program)
         return spread.members[spread.member(example, rollout)]
@@ -83,5 +85,5 @@ class Population:
         }
 
     def _round(self, step: int) -> int:
-        """Return the last round before the wave after `step`."""
+        """Return the number, from 0, of the last prompt round before the wave after `step`; -1 for a step below 0."""
         return step // self.every

@@ -23,7 +23,9 @@ Population = Sequence[Candidate]
 
 
 class Rounds:
-    """The prompt rounds of a stage, by number; each is recorded in the journal, so that a resumed run does not repeat it."""
+    """The prompt rounds of a stage, by number from 0; each is recorded in the journal, so that a resumed run does not repeat
+    it. `front` chooses the population (None: the Pareto front), `filters` which candidates are never run (None: leaks of dev
+    rows and the compiler's checks)."""
 
     def __init__(self, task: Task, config: Config, front: Front | None = None, filters: Filter | None = None) -> None:
         self.task, self.config = task, config
@@ -38,9 +40,10 @@ class Rounds:
         return [Candidate.from_json(member) for member in found] if found is not None else [START]
 
     async def hold(self, number: int, step: int, program: Program) -> None:
-        """Do prompt round `number`, after training step `step`: search for better words, and keep a new population.
+        """Do prompt round `number`, after training step `step`: score the population of the round before and new candidates on
+        the first `rows` choosing dev rows, and record which of them are the new population.
 
-        `program` has the present weights.
+        `program` has the present weights. Raises ProviderError where outages leave nothing to score, and BudgetExceeded.
         """
         seed = derive(self.task.seed, "round", number)
         journal = self.task.journal.part(f"round-{number}")
@@ -83,7 +86,8 @@ class Rounds:
     async def _try(
         self, evaluator: CandidateEvaluator, choices: Sequence[Choices], population: Population, seed: int
     ) -> None:
-        """Score new candidates, each made of one of the population."""
+        """Score `trials` new candidates, or those that are found in 8 times as many draws, each made of one of the
+        population; only note it where there is nothing to change."""
         if not any(choice.options() for choice in choices):
             self.task.journal.note(
                 "there is no other prompt to try: name instructions, a proposer, or demos under tune"
@@ -105,7 +109,8 @@ def varied(parent: Candidate, choices: Sequence[Choices], draw: random.Random) -
     """Return `parent` with some parts of its modules (instructions, demos, layout) replaced by options of `choices` drawn
     at random.
 
-    Each part is drawn with a probability of a half, and at least one is.
+    Each part with more than one option is drawn with a probability of a half, and at least one is, so that there must be one;
+    the option drawn may be the one that `parent` has.
     """
     parts = [
         (choice.module, part, options)

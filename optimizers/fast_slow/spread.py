@@ -26,6 +26,7 @@ class Spread(Program):
 
     @staticmethod
     def over(program: Program, members: Sequence[Program], seed: int) -> Spread:
+        """Return a copy of `program` that spreads its runs over `members`, by shifts that follow from the seed."""
         return Spread(
             **{part.name: getattr(program, part.name) for part in fields(Program)}, members=members, seed=seed
         )
@@ -45,6 +46,8 @@ class Spread(Program):
         options: RunOptions | None = None,
         parent: str | None = None,
     ) -> Result:
+        """Run the member whose turn it is for `example` and the rollout in `options` (None: 0), as `Program.run` does;
+        `parent` (None: a run by itself) is passed on."""
         number = options.rollout if options is not None else 0
         chosen = self.members[self.member(example, number)]
         return await chosen.run(inputs, example=example, options=options, parent=parent)

@@ -33,12 +33,18 @@ class GEPA:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
+        """Return the most LM calls of the stage with `train` train rows and `dev` choosing dev rows, those of judges and the
+        proposer included."""
         return self.lm_calls(program.plan, self.config.model_dump(), train, dev)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
+        """Return the most calls of the proposer with `train` train rows: one after each minibatch of runs."""
         return call_counts.reflections(self.config.model_dump(), train)
 
     def optimize(self, task: Task) -> Candidate:
+        """Return the instructions with the best mean score on the choosing dev rows, as a change to the program; START, no
+        change, where none beats the program as it is. Raises UsageError without a proposer, without instructions to tune, and
+        for options by which the search cannot begin."""
         from lmprog.optimizers.gepa.stage import Reflection
 
         return Reflection(task, self.config).run()

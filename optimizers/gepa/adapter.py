@@ -36,7 +36,8 @@ class Place:
 
 class ProgramAdapter:
     """The program as the gepa library runs it (its adapter protocol). Each candidate is run on a row once; the journal
-    keeps the result.
+    keeps the result. `most` is the largest number of runs that gepa may ask for (`max_metric_calls`), those counted that are
+    not made; `evaluator` has the dev rows and the filters.
     """
 
     propose_new_texts = None
@@ -57,7 +58,8 @@ class ProgramAdapter:
         self.counted = 0
 
     def candidate_of(self, texts: Texts) -> Candidate:
-        """Return the candidate for instructions by module, the form in which gepa holds candidates."""
+        """Return the candidate for instructions by module, the form in which gepa holds candidates; modules whose
+        instructions are those of the start are not in it."""
         return Candidate(instructions={id: text for id, text in texts.items() if text != self.start[id]})
 
     def evaluate(
@@ -67,8 +69,9 @@ class ProgramAdapter:
         order of `batch`, and the run's feedback and calls (`trajectories`, whatever `capture_traces` says). The
         `outputs` are None.
 
-        A candidate that a filter rejects gets the metric's lowest score, and is not run. Raises MetricCallsExhausted,
-        and errors of a run that concern more than one row.
+        A candidate that a filter rejects gets the metric's lowest score, and is not run; a run that an outage ended has it
+        too, with a note. Raises MetricCallsExhausted where more runs than `most` would be asked for, ProviderError where
+        outages ended all new runs, MetricFailed where the metric raised in all runs of the start, and BudgetExceeded.
         """
         if self.counted + len(batch) > self.most:
             raise MetricCallsExhausted

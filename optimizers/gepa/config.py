@@ -8,6 +8,8 @@ from lmprog.optimizers.strategies.repeats import Repeats
 
 
 class Config(BaseModel):
+    """The options of the `gepa` stage, each with its description."""
+
     model_config = ConfigDict(extra="forbid")
 
     max_metric_calls: int = Field(600, ge=1, description="runs of the program in the search, over train and dev rows")

@@ -29,7 +29,8 @@ class _Silent:
 
 
 class Reflection:
-    """A run of the `gepa` stage.
+    """A run of the `gepa` stage. Raises UsageError without a proposer, without instructions to tune, and for too small a
+    `max_metric_calls`.
 
     A resumed run calls gepa again from the start, with recorded results in place of runs: gepa draws by the task's seed
     alone, so that it asks for the same ones.
@@ -59,8 +60,12 @@ class Reflection:
         self.failure: Exception | None = None
 
     def run(self) -> Candidate:
-        """Return the candidate that is best on all choosing dev rows; START, no change, where none is better than the
-        start."""
+        """Search until `max_metric_calls` are made or the budget is spent; return the candidate that is best on all choosing
+        dev rows, or START, no change, where none is better than the start.
+
+        A budget that is spent after the start was scored is only noted, and the scores so far decide. Raises BudgetExceeded
+        before, and ProviderError where outages leave nothing to score or end the proposer's call.
+        """
         try:
             self._search()
         except MetricCallsExhausted:
@@ -100,9 +105,11 @@ class Reflection:
         )
 
     def _reflect(self, prompt: str | list[dict[str, Any]]) -> str:
-        """Return a proposal, without the model's thinking.
+        """Return the proposer's reply to gepa's prompt (a text, or the messages of a chat), without the model's thinking;
+        recorded, so that a resumed run sends nothing.
 
-        gepa passes over what is raised here: an unreadable reply is left out so; other failures are kept, and end the search.
+        gepa passes over what is raised here: an unreadable or empty reply is left out so (Unreadable); other failures are
+        kept in `failure`, and end the search.
         """
         if self.failure is not None:
             raise self.failure
@@ -145,7 +152,8 @@ class Reflection:
             raise
 
     def _enter(self, event: Mapping[str, Any]) -> None:
-        """Keep the scores of a candidate, with what it was derived from."""
+        """Keep the scores of a candidate on gepa's dev rows, with what it was derived from; of one that was not run (a filter
+        rejects it) only its index."""
         change = self.adapter.candidate_of(event["candidate"])
         self.known[event["candidate_idx"]] = change
         places = [Place("dev", index) for index in range(self.front)]

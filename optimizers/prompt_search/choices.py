@@ -22,8 +22,8 @@ from lmprog.seeds import derive
 class Choices:
     """The options to choose from for one module: instructions, demo sets, layouts.
 
-    The first of each, None, keeps what the module has. `nearest` has, by the index of a demo set, how many of its demos are
-    shown: those nearest to a call's inputs.
+    The first of each, None, keeps what the module has. `nearest` has, by the index of a demo set in `demos`, how many of its
+    demos are shown: those nearest to a call's inputs; sets that are not in it are shown whole.
     """
 
     module: str
@@ -34,15 +34,17 @@ class Choices:
     layouts: list[Prompt | None] = field(default_factory=lambda: [None])
 
     def options(self) -> dict[str, int]:
-        """Return the number of options by name, as `module/instructions`, for the kinds that have more than one."""
+        """Return the number of options by name, `module/instructions`, `module/demos` and `module/layout`, for the kinds that
+        have more than one."""
         counts = {"instructions": len(self.instructions), "demos": len(self.demos), "layout": len(self.layouts)}
         return {f"{self.module}/{kind}": count for kind, count in counts.items() if count > 1}
 
 
 def combined(choices: Sequence[Choices], picked: Picked) -> Candidate:
-    """Return the candidate with the picked options: `picked` has, by `module/kind`, the index of an option in `choices`.
+    """Return the candidate with the picked options: `picked` has, by the names of `Choices.options`, the index of an option in
+    `choices`.
 
-    A kind without a pick stays as it is.
+    A kind without a pick, or with index 0, stays as it is.
     """
     words = {c.module: c.instructions[picked.get(f"{c.module}/instructions", 0)] for c in choices}
     demos = {c.module: c.demos[picked.get(f"{c.module}/demos", 0)] for c in choices}
@@ -57,9 +59,11 @@ def combined(choices: Sequence[Choices], picked: Picked) -> Candidate:
 
 
 class Gatherer:
-    """Gathers the options of all tuned modules: first those without a proposer, then the instructions that `propose` adds.
+    """The gathering of the options of all tuned modules: first those without a proposer, then the instructions that `propose`
+    adds.
 
-    `demo_sets` is how many sets of demos are drawn for each module.
+    `demo_sets` is how many sets of demos are drawn for each module. `proposer` is None without `optimize.proposer`, and where
+    the option `proposals` is 0; its LM calls are charged to the task's budget.
     """
 
     def __init__(self, task: Task, config: Sources, demo_sets: int) -> None:
@@ -74,7 +78,9 @@ class Gatherer:
             self.proposer = LMProposer(lm, declared.params, task.seed)
 
     async def first(self) -> list[Choices]:
-        """Return for each tuned module the instructions that the spec lists, demo sets, and layouts."""
+        """Return for each tuned module the instructions that the spec lists, demo sets, and layouts, each where
+        `optimize.tune` names that part of it. The program is run on `bootstrap_rows` train rows for demos; raises
+        ProviderError where outages ended all these runs, and BudgetExceeded."""
         tuned = self.block.tune
         given: Mapping[str, Pool] = {}
         solved: Mapping[str, Pool] = {}
@@ -102,9 +108,10 @@ class Gatherer:
         return found
 
     def _demo_sets(self, id: str, pool: Pool) -> list[Pool]:
-        """Return the demo sets of a module, drawn from `pool`.
+        """Return the different demo sets of a module that are drawn from `pool`; none from an empty one.
 
-        Half of the sets have the most demos, which more often than not is best; the others take the counts in turn.
+        Half of the sets have the most demos, which more often than not is best; the others take the counts of the option
+        `demos` in turn, those that the pool has enough for.
         """
         assert not isinstance(self.config.demos, str)
         counts = [count for count in self.config.demos if count <= len(pool)] or [len(pool)]
@@ -120,8 +127,8 @@ class Gatherer:
         return list({repr(chosen): chosen for chosen in drawn}.values())
 
     async def propose(self, choices: Sequence[Choices], evaluator: CandidateEvaluator, count: int) -> None:
-        """Add up to `count` instructions for each tuned module to `choices`, written by the proposer, which is shown the
-        scores in `evaluator`.
+        """Add up to `count` instructions for each module whose instructions are tuned to `choices`, written by the proposer,
+        which is shown the scores in `evaluator`; do nothing without a proposer. Proposals are recorded in the journal.
         """
         for choice in choices:
             if self.proposer is None or "instructions" not in self.block.tune[choice.module]:

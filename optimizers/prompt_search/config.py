@@ -32,6 +32,8 @@ class Sources(BaseModel):
 
 
 class Config(Sources, DemoRuns):
+    """The options of the `prompt_search` stage, each with its description."""
+
     trials: int = Field(
         24,
         ge=1,

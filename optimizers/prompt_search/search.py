@@ -28,8 +28,9 @@ class Search:
         self.gatherer = Gatherer(task, config, config.demo_sets or max(MIN_SETS, config.trials))
 
     async def run(self) -> Candidate:
-        """Return the best combination of options as a candidate; START, no change, where none beats the program as it
-        is."""
+        """Return the best combination of options as a candidate; START, no change, where none beats the program as it is on
+        the choosing dev rows. A budget that is spent after the program itself was scored is noted, and the scores so far
+        decide."""
         await self.evaluator.evaluate(START)
         self.evaluator.tell(START, self.config.trials)
         try:
@@ -80,9 +81,12 @@ class Search:
             )
 
     async def _halve(self) -> None:
-        """Score the better half on twice the rows, and so on, until those that are left are scored on all searched rows."""
+        """Score the better half of the candidates on twice the rows, and so on, until those that are left are scored on all
+        choosing rows; do nothing where there is no candidate."""
         below = self.halving.rungs()[0]
         candidates = len(self.evaluator.ranked(below))
+        if not candidates:
+            return
         for rows, count in self.halving.survivors(candidates):
             self.task.journal.note(f"the best {count} of {candidates} go on to {rows} rows")
             await self.evaluator.evaluate_all(self.evaluator.ranked(below)[:count], rows)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 class SFT:
-    """The optimizer `sft`, made with its `Config`: it trains LoRA weights of the LMs whose modules `optimize.tune`
-    names, on good replies."""
+    """The optimizer `sft`, made with its `Config`: it trains the LMs whose modules tune `weights` in `optimize.tune`, on good
+    replies: in this process (LoRA adapters, or with the option `full` all weights), or by their provider's fine-tuning jobs."""
 
     name: ClassVar[str] = "sft"
     Config: ClassVar[type[Options]] = Options
@@ -47,10 +47,11 @@ class SFT:
         """Return the packages that the stage needs for a plan, by import name: those for training here, none where
         providers train.
         """
-
         return () if trained_by_providers(plan) else ("torch", "peft", "trl", "accelerate")
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
+        """Return the most LM calls of the stage with `train` train rows and `dev` choosing dev rows, those of judges and
+        teachers included."""
         return self.lm_calls(program.plan, self.config.model_dump(), train, dev)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
@@ -74,8 +75,8 @@ class SFT:
         return [TrainingFee.of(lms[lm], job.model, run, runs, job.epochs) for lm in trained_by_providers(program.plan)]
 
     def results(self, program: Program) -> list[Candidate]:
-        """Return the models that providers would train, as a change to the program, for the forecast of the cost: their
-        calls may cost more than those of the models that they are trained from.
+        """Return the models that providers would train, as one change to the program, for the forecast of the cost: their
+        calls may cost more than those of the models that they are trained from. Empty where this process trains.
         """
         from lmprog.optimizers.candidate import Candidate
         from lmprog.optimizers.sft.provider_stage import model_of
@@ -85,9 +86,12 @@ class SFT:
         return [Candidate(models=models)] if models else []
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
+        """Return 0, since the stage asks no proposer."""
         return 0
 
     def optimize(self, task: Task) -> Candidate:
+        """Train the weights; return them (adapters or models) as a change to the program, or START, no change, where they are
+        not better on the choosing dev rows, or there is no reply to learn."""
         from lmprog.optimizers.sft.provider_stage import ProviderStage
 
         if trained_by_providers(task.program.plan):

@@ -23,7 +23,7 @@ from lmprog.traces.record import Invocation
 
 @dataclass(frozen=True)
 class ChatReply:
-    """A reply to learn for a module, as the messages of its prompt (in JSON) and its text."""
+    """A reply to learn for a module, as the messages of its prompt (a list in JSON) and its text."""
 
     module: str
     messages: str
@@ -31,6 +31,7 @@ class ChatReply:
     text: str
 
     def as_json(self) -> list[Any]:
+        """Return `[module, messages, text]`, from which `ChatReplies.read` makes the reply again."""
         return [self.module, self.messages, self.text]
 
     def row(self) -> dict[str, Any]:
@@ -40,9 +41,11 @@ class ChatReply:
 
 
 class ChatReplies(Gathering[ChatReply]):
-    """Gathers replies to learn for the modules whose weights a provider trains."""
+    """The gathering of replies to learn for the modules whose weights a provider trains."""
 
     def __init__(self, task: Task, options: Config, modules: frozenset[str]) -> None:
+        """Set up the gathering for `modules`, which providers train. Raises LmprogError for a reward that compares runs
+        beside teachers."""
         config = options.training()
         scorer = Reward(task.program, task.metric, modules, config)
         own = teachers_of(task.program, config)
@@ -57,17 +60,21 @@ class ChatReplies(Gathering[ChatReply]):
         return ChatReply(*kept)
 
     def reply_of(self, made: Invocation) -> ChatReply | None:
-        """Return the reply to learn from an LM call; None where the call has no outputs.
+        """Return the reply to learn from an LM call; None where the call has no outputs, or outputs that the module's prompt
+        cannot write as a demo.
 
         Its text is unchanged where the outputs can be read in it without repairs, else the outputs are written as in a
-        demo. `made` is the record of the call.
+        demo. Of an agent each turn with a text is a reply, unchanged; None for the others. `made` is the record of the call.
         """
         module, text = self.program.plan.modules[made.module], made.text
         if not module.tools:
             if made.outputs is None:
                 return None
             if text is None or not reads_as(module, text, made.outputs, cut=False, lenient=False):
-                text = _written(self.program, made)
+                try:
+                    text = _written(self.program, made)
+                except Unfit:
+                    return None
         if not text:
             return None
         return ChatReply(made.module, json.dumps(list(made.messages), ensure_ascii=False), text)
@@ -77,11 +84,12 @@ class _ChatTeachers(Teachers):
     """The teachers of modules whose weights a provider trains: their replies stay text."""
 
     def taught(self, made: Invocation, teacher: Plan, prompt_program: Program) -> Invocation:
-        """Convert a call of a teacher's module to a call of the same module of `prompt_program`, with the prompt of that.
+        """Return a call of a teacher's module as a call of the same module of `prompt_program`, with the prompt of that.
 
         The reply stays word for word where the module reads the same outputs in it without repairs; else, and where there is
-        none, it is its outputs, written as the demos of the module have them. Raises Unfit for outputs that the program in
-        training could not give.
+        none, it is its outputs, written as the demos of the module have them. Raises Unfit where inputs or outputs cannot be
+        written in the prompt, where the reply is read as other outputs, and where it is estimated to be longer than
+        `max_tokens`. `made` is the record of the call; `teacher`, the teacher's plan, does not count.
         """
         plan = prompt_program.plan
         module = plan.modules[made.module]
@@ -110,7 +118,7 @@ def _written(program: Program, made: Invocation) -> str:
 
 
 def tokens_of(text: str) -> int:
-    """Return an estimate of how many tokens a text has, since the provider's tokenizer is not known."""
+    """Return an estimate of how many tokens a text has, by its characters, since the provider's tokenizer is not known."""
     return round(len(text) / CHARACTERS_PER_TOKEN)
 
 
@@ -128,7 +136,8 @@ class Rows:
 
 
 def rows_within(replies: Sequence[ChatReply], limits: RowLimits) -> Rows:
-    """Return the rows of those replies that keep the provider's limit of length; longer ones would be cut, and are left out."""
+    """Return the rows of those replies that, with their prompts, keep the provider's limit of length by an estimate; longer
+    ones would be cut, and are left out. The provider's other limits are not looked at."""
     lines, tokens, too_long = [], 0, 0
     for reply in replies:
         row = reply.row()

@@ -33,6 +33,8 @@ class Job(BaseModel):
 
 
 class Config(Training):
+    """The options of the `sft` stage, each with its description."""
+
     rows: int = Field(256, ge=1, description="train rows that the program and its teachers are run on")
     samples: int = Field(8, ge=0, description="runs of the program on each of those rows")
     temperature: Temperature | dict[str, Temperature] = Field(
@@ -80,7 +82,8 @@ class Config(Training):
     )
 
     def training(self) -> GRPO:
-        """Return the options of the trainer of `grpo` with the values of this stage; its options for rollouts are not used."""
+        """Return the options of the trainer of `grpo` with the values of this stage. Of its options for rollouts only
+        `rollouts` counts: it is the number of a teacher's first run."""
         shared = (*Training.model_fields, "steps", "teachers", "schedule", "weighting", "evaluate_every")
         # The number of rollouts is that of a teacher's first run too.
         return GRPO.model_validate({**self.model_dump(include={*shared}), "rollouts": max(2, self.samples), "probe": 0})

@@ -21,11 +21,12 @@ from lmprog.seeds import derive
 from lmprog.traces.record import Invocation
 
 AT_ONCE = 64
-"""Runs of the program that are at work together, and kept in the journal together."""
+"""About so many runs of the program and its teachers are at work together, and kept in the journal together."""
 
 
 class Gathering(ABC, Generic[R]):
-    """Gathers the replies to learn of the modules in training; replies from runs are kept in the journal."""
+    """The gathering of the replies to learn of the modules in training, from runs of `program` and of teachers and from
+    labelled rows; replies from runs are kept in the journal."""
 
     def __init__(
         self, task: Task, options: Config, program: Program, modules: frozenset[str], teachers: Teachers
@@ -34,11 +35,12 @@ class Gathering(ABC, Generic[R]):
 
     @abstractmethod
     def reply_of(self, made: Invocation) -> R | None:
-        """Return the reply to learn from an LM call; None where it gives none. `made` is the record of the call."""
+        """Return the reply to learn from an LM call of a module in training; None where it gives none. `made` is the record
+        of the call."""
 
     @abstractmethod
     def read(self, kept: Sequence[Any]) -> R:
-        """Return a reply to learn from the plain values under which the journal keeps it."""
+        """Return a reply to learn from its plain values in the journal, as its `as_json` returned them."""
 
     @abstractmethod
     def params(self) -> dict[str, dict[str, Any]]:
@@ -50,11 +52,15 @@ class Gathering(ABC, Generic[R]):
         """
 
     def fit(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
-        """Return the rollouts without those that cannot be learnt from."""
+        """Return the rollouts without calls that cannot be learnt from; unchanged here, subclasses may drop some."""
         return rollouts
 
     async def gather(self) -> list[R]:
-        """Return the replies to learn, equal ones once, and note their number in the journal; empty where there are none."""
+        """Return the replies to learn, equal ones once, and note their number in the journal; empty where there are none.
+
+        The runs that are not recorded yet are made. Raises ProviderError where outages ended all runs at work together of the
+        program, MetricFailed where the metric raised in all of them, and BudgetExceeded.
+        """
         found = [*await self._of_runs(), *self._of_labels()]
         learnt = list(dict.fromkeys(found))
         if not learnt:
@@ -91,7 +97,8 @@ class Gathering(ABC, Generic[R]):
         return [reply for best in found for reply in best.replies]
 
     async def _best(self, first: int, examples: list[int]) -> dict[str, Any]:
-        """Return the replies to learn from the runs on some rows, as plain values."""
+        """Run the program and its teachers on some train rows (their indices in `examples`), and return the replies to learn
+        as plain values; `first` is the place of the first of these rows, by which the seeds of the runs differ."""
         seed = derive(self.task.seed, "runs", first)
         wave = await self.teachers.join(
             self._sampled(examples, seed), examples, seed, lambda example, rollout: self.program
@@ -155,5 +162,5 @@ class Gathering(ABC, Generic[R]):
 
 
 def examples_of(rows: Any, most: int, seed: int) -> list[Any]:
-    """Return at most `most` of the rows, in a random order that follows from the seed."""
+    """Return at most `most` of the rows, each once, in a random order that follows from the seed."""
     return [rows[place] for place in examples_at(0, min(most, len(rows)), len(rows), seed)] if rows else []

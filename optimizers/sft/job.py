@@ -28,7 +28,8 @@ SUFFIX = 18
 
 
 class ProviderJob:
-    """The fine-tuning job of one LM at its provider, in one stage."""
+    """The fine-tuning job of one LM at its provider, in one stage. `model` is the name of the model that is trained, and
+    `settings` are the option `job` of the stage."""
 
     def __init__(self, task: Task, lm: LM, settings: Settings) -> None:
         self.task, self.lm, self.settings = task, lm, settings
@@ -42,8 +43,8 @@ class ProviderJob:
         return f"lms.{self.lm.id} ({self.lm.model})"
 
     def rows(self, replies: Sequence[ChatReply]) -> Rows | None:
-        """Return the rows to send to the provider; None, with a note in the journal, where it would refuse them (too few,
-        say).
+        """Return the rows to send to the provider for the replies, without those that are too long for it; None where they are
+        too few for it or too many bytes. Each of these is noted in the journal.
         """
         limits = self.provider.limits(self.model)
         found = rows_within(replies, limits)
@@ -67,10 +68,12 @@ class ProviderJob:
         return found
 
     async def trained(self, rows: Rows) -> str:
-        """Train the LM on the rows by a fine-tuning job; return the name of the trained model. A resumed run waits for the
-        same job.
+        """Train the LM on the rows by a fine-tuning job, wait for its end, and charge its price to the task's budget; return
+        the name of the trained model, as an LM's `model` has it. A resumed run waits for the same job.
 
-        Raises ProviderError where the provider refuses or the job fails, and BudgetExceeded before anything is sent.
+        Raises ProviderError where the provider refuses, or the job fails or is cancelled; and before anything is sent
+        BudgetExceeded where the estimated price exceeds the budget, and UsageError where a price is unknown beside a budget in
+        usd.
         """
         job = self.journal.recall("job")
         if job is None:
@@ -195,5 +198,6 @@ class ProviderJob:
 
 
 def cancelled(lm: LM, job: str) -> str:
-    """Cancel a job at the provider of an LM, and return its status then. Raises ProviderError where the provider refuses."""
+    """Cancel the fine-tuning job with the id `job` at the provider of an LM, and return its status then, in the
+    provider's own word. Raises ProviderError where the provider refuses."""
     return run_async(lambda: fine_tuning_of(lm).cancel(job)).shown

@@ -31,8 +31,13 @@ class ProviderStage:
         self.gathering = ChatReplies(task, options, self.modules)
 
     def run(self) -> Candidate:
-        """Return the trained models as a candidate; START, no change, where the program is no better with them. Raises
-        ProviderError where a job fails, or outages leave no row scored."""
+        """Train by the providers' jobs, and return the trained models as a candidate; START, no change, where the program is
+        no better with them on the choosing dev rows, or no job has enough replies to learn.
+
+        Raises ProviderError where a job fails or outages leave no row scored, BudgetExceeded where the budget does not reach
+        for the runs, a job or the scoring, and UsageError where a budget in usd cannot be kept. A resumed run goes on with
+        the jobs that were begun.
+        """
         with asyncio.Runner() as runner:
             return runner.run(self._run())
 
@@ -68,7 +73,8 @@ class ProviderStage:
         return chosen
 
     def _work(self, replies: Sequence[ChatReply]) -> list[tuple[ProviderJob, Rows]]:
-        """Return the jobs with their rows; those of an LM whose rows its provider does not take are left out."""
+        """Return the jobs with their rows; LMs without replies to learn, or whose rows the provider does not take, are left
+        out."""
         lms = self.task.program.plan.lms
         work = []
         for lm, modules in self.tuned.items():

@@ -24,10 +24,12 @@ class TrainingReply:
     """True if only a reply of the declared types could be sampled."""
 
     def as_json(self) -> list[Any]:
+        """Return the reply as a list of plain values, from which `from_json` makes it again."""
         return [self.module, list(self.prompt_token_ids), list(self.token_ids), self.constrained]
 
     @staticmethod
     def from_json(values: Sequence[Any]) -> TrainingReply:
+        """Return the reply from a list that `as_json` returned."""
         module, prompt, reply, constrained = values
         return TrainingReply(module, tuple(prompt), tuple(reply), constrained)
 
@@ -54,8 +56,8 @@ R = TypeVar("R", bound=Reply)
 
 @dataclass(frozen=True)
 class Best(Generic[R]):
-    """The replies to learn from the runs on some rows, with the number of rows that had a run, and of those that gave a
-    reply.
+    """The replies to learn from the runs on some rows; `rows` is the number of rows that had a run, `taught` that of the rows
+    among them that gave a reply.
     """
 
     replies: Sequence[R]
@@ -65,10 +67,12 @@ class Best(Generic[R]):
     """Rows that had one which is learnt from."""
 
     def as_json(self) -> dict[str, Any]:
+        """Return a dictionary of plain values by field name, from which `from_json` makes the object again."""
         return {"replies": [reply.as_json() for reply in self.replies], "rows": self.rows, "taught": self.taught}
 
     @staticmethod
     def from_json(values: Mapping[str, Any], read: Callable[[Sequence[Any]], R]) -> Best[R]:
+        """Return the object from a dictionary that `as_json` returned; `read` makes a reply from its plain values."""
         return Best([read(reply) for reply in values["replies"]], values["rows"], values["taught"])
 
 
@@ -84,8 +88,8 @@ def best_of(
     `modules`.
 
     `at_least` is the score that a run needs (`best`: the row's highest, above `lowest`, the metric's lowest value).
-    `learnt` returns the reply to learn from an LM call, or None. A run that failed by itself gives no reply, whatever its
-    score.
+    `learnt` returns the reply to learn from an LM call, or None. Calls of sub-programs give no reply, of the tries of one
+    call only the last gives one, and a run that failed by itself none, whatever its score.
     """
     by_row: dict[int, list[Rollout]] = {}
     for run in runs:

@@ -10,10 +10,11 @@ AtLeast = Literal["best"] | float
 
 
 def best_runs(scores: Sequence[float], at_least: AtLeast, lowest: float) -> list[int]:
-    """Return the indices of a row's runs that score at least `at_least`, the best first, and equal ones in the order of
-    `scores`.
+    """Return the indices of a row's runs (by their `scores`) that score at least `at_least`, the best first, and equal ones
+    in the order of `scores`.
 
-    With `best` they are the runs with the row's highest score; none if that is only `lowest`, the metric's lowest value.
+    With `best` they are the runs with the row's highest score; none if that is only `lowest`, the metric's lowest value,
+    which counts for nothing else.
     """
     if at_least == "best":
         best = max(scores, default=lowest)

@@ -16,18 +16,19 @@ NUMBERS = (2, 4, 8, 16)
 
 
 def most_demos(demos: int | list[int] | str) -> int:
-    """Return the largest number of demos in a prompt that a stage's option `demos` allows."""
+    """Return the largest number of demos in a prompt that a stage's option `demos` allows: a number, the largest of a list,
+    or for `knn` 16."""
     return max(NUMBERS) if isinstance(demos, str) else max(demos) if isinstance(demos, list) else demos
 
 
 def joined(first: Sequence[Demo], more: Sequence[Demo]) -> list[Demo]:
-    """Return two lists of demos as one, without duplicates."""
+    """Return two lists of demos as one: those of `first`, then those of `more` that are not in it."""
     return [*first, *(demo for demo in more if demo not in first)]
 
 
 class DemoRuns(BaseModel):
     """The options of a stage for runs that demos are taken from: how many a row, at which temperature and score, and by
-    which teachers; the description of each field says more."""
+    which teachers; each has its description."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -12,7 +12,7 @@ from lmprog.compiler.prompts.call_turns import CALLS
 from lmprog.compiler.rows.feedback import GOOD, has_feedback, is_accepted
 from lmprog.compiler.yaml.writer import unwritable
 from lmprog.optimizers.candidate import Demo
-from lmprog.optimizers.grpo.sampling.rollouts import run_each
+from lmprog.optimizers.grpo.sampling.rollouts import check_scored, run_each
 from lmprog.optimizers.optimizer import Row, Task
 from lmprog.optimizers.strategies.best_runs import AtLeast, best_runs
 from lmprog.optimizers.strategies.demo_runs import DemoRuns
@@ -36,7 +36,7 @@ class DemoSource(Protocol):
 class Labelled:
     """The source of demos that stand in the train rows themselves: rows with a value for every input and output of a module.
 
-    A module gets none unless its only call takes the program's inputs as they are.
+    A module gets an empty pool unless its only call takes the program's inputs as they are.
     """
 
     async def demos(self, task: Task) -> Mapping[str, Pool]:
@@ -47,8 +47,9 @@ class Labelled:
 class Solved:
     """The source of demos from runs on up to `rows` train rows that scored well: each call of a module in them is a demo.
 
-    The runs are made by the program and by teachers. Calls in loops count too, and equal ones count once. The demos are
-    kept in the journal.
+    The runs are made by the program and by teachers, as the options `runs` say (None: one run of the program a row). Calls in
+    loops count too, and equal ones count once. The demos are kept in the journal. Raises ProviderError where outages ended
+    all runs of the program or of a teacher, and MetricFailed where the metric raised in all.
     """
 
     def __init__(self, rows: int, runs: DemoRuns | None = None) -> None:
@@ -77,23 +78,27 @@ class Solved:
             }
             options = replace(options, module_params=params)
         scores = await aevaluate(task.program, rows, task.metric, repeats=self.runs.samples, options=options)
-        return scores.checked().rows
+        check_scored(scores.checked().rows, "runs on train rows")  # before the absence of demos is recorded for good
+        return scores.rows
 
     async def _of_teachers(self, task: Task, rows: Sequence[Row], scorer: Scorer) -> list[RowScore]:
         found: list[RowScore] = []
         for teacher in self.runs.teachers:
             options = RunOptions(seed=derive(task.seed, "teacher", teacher.program))
             program = beside(task.program, teacher.program)
-            found += await run_each(program, rows, range(len(rows)), scorer, range(teacher.rollouts), options)
+            runs = await run_each(program, rows, range(len(rows)), scorer, range(teacher.rollouts), options)
+            check_scored(runs, f"runs of the teacher {teacher.program}")
+            found += runs
         return found
 
 
 def labelled(plan: Plan, module: Module, rows: Sequence[Row], accepted: float = GOOD) -> list[Demo]:
-    """Return the demos in the data itself: rows with a column for every input and output of the module.
+    """Return the demos in the data itself: of each of `rows` (train rows) that has a value for every input and output of the
+    module, these values.
 
-    Rows of use are among them where their outputs were corrected, or scored `accepted` or more.
-    There are demos only for a module whose one call site takes the program's inputs as they are, so that a row's
-    values are the module's.
+    Where the train split is recorded use with feedback, only rows count whose outputs were corrected, or scored `accepted`
+    (0 to 1) or more. There are demos only for a module whose one call site takes the program's inputs as they are, so that a
+    row's values are the module's; else the list is empty.
     """
     calls = [
         step.action for step in plan.steps if isinstance(step.action, ModuleCall) and step.action.module == module.id
@@ -111,9 +116,10 @@ def labelled(plan: Plan, module: Module, rows: Sequence[Row], accepted: float = 
 
 
 def bootstrapped(module: Module, runs: Sequence[RowScore], at_least: AtLeast, lowest: float) -> list[Demo]:
-    """Return the calls of a module in well-scored runs as demos; a run that failed gives none.
+    """Return the calls of a module in well-scored runs as demos, equal ones once; a run that failed gives none.
 
-    `runs` are runs of several rows; `at_least` and `lowest` as in `best_runs`.
+    `runs` are runs of several rows. `at_least` is the score that a run needs (`best`: the highest of its row, above `lowest`,
+    the metric's lowest value).
     """
     by_row: dict[int, list[RowScore]] = {}
     for run in runs:
@@ -161,7 +167,7 @@ def writable(demos: Sequence[Demo]) -> list[Demo]:
 
 def draw_set(module: Module, pool: Pool, count: int, seed: int) -> tuple[Demo, ...]:
     """Draw `count` demos from the pool by the seed, in random order, spread evenly over the values of the module's last
-    output.
+    output; the whole pool where it has no more.
 
     An output that hardly repeats (free text) has no values to spread over: the draw is then uniform.
     """

@@ -13,8 +13,8 @@ class Front(Protocol):
     """The interface of a choice among candidates that were scored on the same rows: which of them are kept."""
 
     def kept(self, scores: Sequence[Values], most: int) -> list[int]:
-        """Return the indices of the candidates to keep, at most `most`, the best of all first; at least one if there is
-        any.
+        """Return the indices of the candidates to keep, at most `most`, that with the best mean first; at least one if there
+        is any and `most` is not 0.
 
         `scores` has the scores by row of each candidate.
         """
@@ -22,11 +22,11 @@ class Front(Protocol):
 
 
 class Pareto:
-    """Keeps the Pareto front: the candidates that no other equals on every row and beats on one.
+    """The choice of the Pareto front: of the candidates that no other equals or beats on every row and beats on one.
 
-    If the front is larger than `most`, the candidate with the best mean is kept first, and then, one by one, the candidate
-    that most raises the sum over rows of the best score among those kept; of equal ones the one with the better mean, then
-    the earlier one. Rows that some candidate was not scored on do not count.
+    The candidate with the best mean is kept first, and then, one by one up to `most`, the candidate that most raises the sum
+    over rows of the best score among those kept; of equal ones the one with the better mean, then the earlier one. Rows that
+    some candidate was not scored on do not count.
     """
 
     def kept(self, scores: Sequence[Values], most: int) -> list[int]:

@@ -42,8 +42,8 @@ def module(module: Module) -> str:
 
 
 def data(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a description of the rows' columns (values that repeat, lengths, ranges), and some rows, for a proposer's
-    prompt.
+    """Return a description of the columns of `rows` (values that repeat, lengths, ranges), and the first 4 rows as JSON cut
+    after 600 characters each, for a proposer's prompt.
     """
     columns = dict.fromkeys(name for row in rows for name in row)
     said = [f"The program's data has {len(rows)} rows with these columns:"]

@@ -15,7 +15,7 @@ from lmprog.optimizers.run_counts import halving
 class Halving:
     """A schedule of successive halving: all candidates on `first` rows, the better half on twice as many, up to all `rows`.
 
-    At least `last` candidates are scored on all rows.
+    At least `last` candidates (or all, of fewer) are scored on all rows. `first` above `rows` counts as `rows`.
     """
 
     rows: int
@@ -23,9 +23,10 @@ class Halving:
     last: int
 
     def rungs(self) -> list[int]:
-        """Return the numbers of rows of all rungs, each twice the one before; the last is all rows."""
+        """Return the numbers of rows of all rungs, each twice the one before, but the last, which is all rows."""
         return [rows for rows, _ in halving(self.rows, self.first, self.last, 0)]
 
     def survivors(self, candidates: int) -> Iterator[tuple[int, int]]:
-        """Yield for each rung above the first its number of rows, and how many of `candidates` are scored on it."""
+        """Yield for each rung above the first its number of rows, and how many of the `candidates` (their number on the
+        first) are scored on it; nothing where the first has all rows."""
         yield from halving(self.rows, self.first, self.last, candidates)[1:]

@@ -17,7 +17,8 @@ Prompt = Mapping[str, str]
 
 
 def layouts(module: Module) -> list[Prompt]:
-    """Return alternative layouts of a module's prompt; none where its author laid out the prompt.
+    """Return alternative layouts of a module's prompt; none where its author laid out the prompt, or where there is no
+    system message.
 
     The first names each input, and the output where there is only one. In the others the demos' replies name the output, as
     `label: yes`, with inputs unnamed and with inputs named: a small model repeats the name and gives fewer unreadable

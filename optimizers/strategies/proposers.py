@@ -29,7 +29,8 @@ class Proposer(Protocol):
     async def propose(
         self, plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], count: int, tried: Tried = ()
     ) -> list[str]:
-        """Return up to `count` instructions to try, none of them the module's present one.
+        """Return up to `count` instructions to try for a module of `plan`, none of them the module's present one; perhaps
+        none.
 
         `rows` are train rows to describe the data by, `tried` are earlier instructions with their scores.
         """
@@ -48,8 +49,11 @@ class SpecCandidates:
 
 
 class LMProposer:
-    """A proposer that asks an LM for each instruction, with a prompt about the program, the module, the data and earlier
-    attempts.
+    """A proposer that sends an LM one request for each instruction, with a prompt about the program, the module, the data and
+    earlier attempts.
+
+    `params` are the LM's own parameters; temperature is 1.0 where they set none. Draws follow from `seed`. A reply without
+    instructions, or with some that were proposed before, gives none, so that there may be fewer than asked for.
     """
 
     def __init__(self, lm: LM, params: Mapping[str, Any], seed: int) -> None:

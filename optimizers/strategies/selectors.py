@@ -11,7 +11,8 @@ Picked = Mapping[str, int]
 
 
 class CandidateSelector(Protocol):
-    """The interface of a search: it proposes combinations of options, and takes their scores into account."""
+    """The interface of a search: it proposes combinations of options by `ask`, and takes their scores into account by
+    `tell`, in turn."""
 
     def ask(self, most: int) -> Sequence[Picked]:
         """Return the next combinations to score, at least one and at most `most`: each has by name the index of the picked
@@ -19,11 +20,11 @@ class CandidateSelector(Protocol):
         """
 
     def tell(self, scores: Sequence[float | None]) -> None:
-        """Record the mean scores of the combinations that were proposed last, in their order; None where one was refused."""
+        """Record the mean scores of all combinations that `ask` returned last, in their order; None where one was refused."""
         ...
 
     def grow(self, options: Mapping[str, int]) -> None:
-        """Set the number of options of each name from now on; earlier options keep their indices."""
+        """Set the number of options of each name from now on, none less than before; earlier options keep their indices."""
         ...
 
 

@@ -31,9 +31,11 @@ class Teacher(BaseModel):
 
 
 def beside(program: Program, path: str) -> Program:
-    """Return the teacher program of the spec at `path`, without anything that is tuned in `program`.
+    """Return the teacher program of the spec at `path` (as the option `teachers` writes it), without anything that is tuned
+    in `program`.
 
-    Its calls are charged to the budget of `program`. An LM that it names in the same way is the program's own.
+    Its calls are charged to the budget of `program`, and its runs traced as those are. An LM of it that is declared as one of
+    `program` is that very one.
     """
     assert program.plan.optimize is not None
     plan = program.plan.optimize.teachers[path]
@@ -47,7 +49,8 @@ def beside(program: Program, path: str) -> Program:
 
 
 def runs_of_teachers(program: Program, teachers: Sequence[Teacher], rows: int) -> list[tuple[Plan, int]]:
-    """Return the plans of the teachers, each with the largest number of its runs for `rows` train rows."""
+    """Return the plans of the teachers, each with the largest number of its runs on at most `rows` train rows; empty where
+    the stage has none. Raises RowsError where the train rows cannot be read."""
     block = program.plan.optimize
     if block is None or not teachers:
         return []

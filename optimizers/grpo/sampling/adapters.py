@@ -133,8 +133,11 @@ def change_in(folder: Path, adapters: Iterable[Adapter], plan: Plan) -> Candidat
 
 
 def trainable_whole(adapter: Adapter, plan: Plan) -> str:
-    """Return the name of the model whose weights are all trained in place of `adapter`, as the spec has it. Raises UsageError where
-    that is not tested: several models, adapters by module, a server that samples, or an adapter on the model."""
+    """Return the name of the model whose weights are all trained in place of `adapter`, as the spec has it.
+
+    Raises UsageError where that is not tested: several models, adapters by module, a server that samples, or an adapter on
+    the model.
+    """
     lm = plan.lms[adapter.lm]
     if len(adapters_of(plan)) > 1 or adapter.section != "lms":
         raise UsageError("`full: true` trains one model: tune weights on one LM, without `adapters: per_module`")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 import lmprog
 from lmprog.aio.loops import run_async
+from lmprog.errors import ProviderError
 from lmprog.lms.lm import Completion, Request
 from lmprog.optimizers.bootstrap import Bootstrap
 from lmprog.optimizers.bootstrap import Config as Bootstrapping
@@ -122,3 +125,14 @@ def test_prompt_search_tries_numbers_of_the_nearest_demos(write_spec, task_of) -
     ]
     tried = [event["value"]["words"]["nearest"] for event in kept]
     assert any(shown.get("judge") in (2, 4, 8, 16) for shown in tried)
+
+
+def test_where_outages_end_all_runs_no_absence_of_demos_is_recorded(write_spec, task_of) -> None:
+    class Down:
+        async def complete(self, request: Request) -> Completion:
+            raise ProviderError("down")
+
+    task = task_of(lmprog.load(write_spec(), lms={"judge": Down()}))
+    with pytest.raises(ProviderError, match="not one of 20 runs on train rows could be scored"):
+        run_async(lambda: Solved(20).demos(task))
+    assert task.journal.recall("bootstrap") is None
