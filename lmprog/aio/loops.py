@@ -21,6 +21,14 @@ def end_wait(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
+def being_cancelled() -> bool:
+    """Return whether the running task is cancelled from outside; False where a CancelledError comes from the code that it
+    runs, such as a tool that awaits a task which it has cancelled itself.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 def run_async(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run the coroutine that `make` returns to its end, from synchronous code; return its result or raise its error.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lmprog.aio.loops import being_cancelled
 from lmprog.compiler.plan import Module
 from lmprog.compiler.prompts.messages import Prompt
 from lmprog.compiler.replies.ending import ending
@@ -122,10 +123,13 @@ class ModuleRequest:
                 raise ProviderError(f"{self.declared.model} failed within its reply ({completion.finish_reason})")
         except (asyncio.CancelledError, InfrastructureError) as error:
             fields["seconds"] = time.perf_counter() - started
-            cancelled = isinstance(error, asyncio.CancelledError)
-            self.record(fields, within=(*turn, 0) if turn else (), error=CANCELLED if cancelled else str(error))
-            if isinstance(error, ProviderError):
-                raise StepFailed("provider", str(error), self.site.path) from error
+            if cancelled := isinstance(error, asyncio.CancelledError):
+                said = CANCELLED if being_cancelled() else f"{self.declared.model} was cancelled by its own code"
+            else:
+                said = str(error)
+            self.record(fields, within=(*turn, 0) if turn else (), error=said)
+            if isinstance(error, ProviderError) or (cancelled and said != CANCELLED):
+                raise StepFailed("provider", said, self.site.path) from error
             raise
         fields.update(
             text=completion.text,

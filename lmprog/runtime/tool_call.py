@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from lmprog.aio.loops import being_cancelled
 from lmprog.compiler.plan import Tool
 from lmprog.failure import CANCELLED
 from lmprog.runtime.run import Run, Site
@@ -43,8 +44,12 @@ async def call_tool(
     except ToolFailed as error:
         known = {"error": str(error), "failure": error.kind}
         raise
-    except asyncio.CancelledError:
-        raise
+    except asyncio.CancelledError as error:
+        if being_cancelled():
+            raise
+        failed = ToolFailed(f"{tool.id} was cancelled by its own code, and has no result")
+        known = {"error": str(failed), "failure": failed.kind}
+        raise failed from error
     except Exception as error:
         known = {"error": f"{type(error).__name__}: {error}"}
         raise

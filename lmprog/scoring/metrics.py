@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
+from lmprog.aio.loops import being_cancelled
 from lmprog.aio.threads import OneThread, awaited_whole
 from lmprog.blame import connection_failed, is_outage
 from lmprog.boundary.python_values import instances_for
@@ -145,7 +147,9 @@ class Scorer:
                     score = await self._computed(metric.id, by, arguments)
                 else:
                     score = await self._judged(metric.id, by, arguments, judging)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and being_cancelled():
+                raise
             if (
                 metric.kind != "python"
                 and isinstance(error, LmprogError)

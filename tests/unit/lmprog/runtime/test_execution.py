@@ -471,3 +471,33 @@ def test_the_record_of_a_call(program, scripted) -> None:
     assert (first.weights, first.finish_reason, first.program) == ("openai/none", "stop", "program")
     assert len(first.prompt_sha256) == 64
     assert first.seconds >= 0
+
+
+def test_a_tool_or_an_lm_that_cancels_itself_fails_alone(program, scripted) -> None:
+    class Cancelled:
+        async def complete(self, request: Any) -> Completion:
+            raise asyncio.CancelledError
+
+    text = """
+    inputs: {text: str}
+    outputs: {both: "${{ steps.join.value }}"}
+    tools: {look: {python: "./own.py:look", result: found}}
+    modules:
+      echo: {lm: lm, inputs: {text: str}, outputs: {reply: str}}
+    steps:
+      beside: {value: "1"}
+      first: %s
+      join: {value: "${{ steps.first.%s }}"}
+    """
+    own = "import asyncio\nasync def look(text: str) -> str:\n    raise asyncio.CancelledError\n"
+
+    async def ended(step: str, output: str) -> tuple[str, str | None]:
+        async with asyncio.timeout(60):
+            result = await program(text % (step, output), Cancelled(), own__py=own).run({"text": "a"})
+        assert result.error is not None and len(result.records) == 1
+        return result.error.kind, result.records[0].error
+
+    tool = '{tool: look, with: {text: "${{ inputs.text }}"}}'
+    assert asyncio.run(ended(tool, "found")) == ("tool", "look was cancelled by its own code, and has no result")
+    module = '{module: echo, with: {text: "${{ inputs.text }}"}}'
+    assert asyncio.run(ended(module, "reply")) == ("provider", "openai/none was cancelled by its own code")

@@ -31,6 +31,7 @@ FUNCTIONS = """
     def nothing(label, wanted): return None
     def fails(label, wanted): raise ValueError("no wanted")
     def with_words(label, wanted): return lmprog.Score(0.25, "too short")
+    async def cancelled(label, wanted): raise asyncio.CancelledError
     async def slowly(label, wanted):
         await asyncio.sleep(0)
         return 0.5
@@ -77,6 +78,7 @@ def test_a_function(score, name, answer, wanted) -> None:
         ("nan", "the metric 'm' gave nan, outside its range"),
         ("fails", "the metric 'm' raised ValueError: no wanted"),
         ("nothing", "the metric 'm' raised TypeError"),
+        ("cancelled", "the metric 'm' raised CancelledError"),
     ],
 )
 def test_a_function_that_gives_no_score(score, name, message) -> None:
