@@ -86,12 +86,8 @@ class Program:
         they are the input. Raises UsageError for wrong inputs or tags, RunError where the run failed, and BudgetExceeded where
         the budget is spent.
         """
-        tags = self._tags_among(inputs)
-        inputs = {name: plain(value) for name, value in inputs.items()}
-        wrong = self.wrong_inputs(inputs)
-        if wrong:
-            raise UsageError(wrong)
-        result = await self.runner.run(self, Job(inputs, options=self._tagged(RunOptions(tags=tags))))
+        tags, given = self._of_caller(inputs)
+        result = await self.runner.run(self, Job(given, options=self._tagged(RunOptions(tags=tags))))
         if result.error is not None:
             raise RunError(result)
         return result
@@ -101,14 +97,11 @@ class Program:
 
         `tags` are those of `acall`. Raises UsageError for wrong inputs or tags; leaving the loop cancels the run.
         """
-        tags = self._tags_among(inputs)
-        wrong = self.wrong_inputs(inputs)
-        if wrong:
-            raise UsageError(wrong)
+        tags, given = self._of_caller(inputs)
 
         def begin(tell: Listener) -> Coroutine[Any, Any, Result]:
             options = RunOptions(tags=tags, on_text=tell, on_record=tell)
-            return self.runner.run(self, Job(inputs, options=self._tagged(options)))
+            return self.runner.run(self, Job(given, options=self._tagged(options)))
 
         async with aclosing(followed(begin)) as events:
             async for event in events:
@@ -149,6 +142,8 @@ class Program:
         the numbers of the rows where they are part of a longer list (None: 0, 1, ...). A row that failed has an `error`
         in its result; only a spent budget is raised (BudgetExceeded).
         """
+        if concurrency is not None and concurrency < 0:
+            raise UsageError(f"at most {concurrency} rows at once is no number of rows: name one, or leave it out")
         window = concurrency or self.concurrency
         tasks: deque[asyncio.Task[Result]] = deque()
         working = 0
@@ -200,9 +195,17 @@ class Program:
             return Result(None, (), Failure("input", wrong, "inputs"), inputs)
         return await self.runner.run(self, Job(inputs, example, self._tagged(options or AS_IT_IS), parent))
 
-    def _tags_among(self, inputs: dict[str, Any]) -> dict[str, str]:
-        """Take the tags out of the arguments of a call, where `tags` is no input of the program, and return them."""
-        return checked(inputs.pop("tags", None) or {}) if "tags" not in self.plan.inputs else {}
+    def _of_caller(self, arguments: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+        """Return the tags and the inputs among the arguments of a call, the inputs as plain values; no tags where `tags` is
+        an input of the program.
+
+        Raises UsageError for wrong tags or inputs.
+        """
+        inputs = {name: plain(value) for name, value in arguments.items()}
+        tags = checked(inputs.pop("tags", None) or {}) if "tags" not in self.plan.inputs else {}
+        if wrong := self.wrong_inputs(inputs):
+            raise UsageError(wrong)
+        return tags, inputs
 
     def _tagged(self, options: RunOptions) -> RunOptions:
         """Return the options with the program's tags under those of the run, so that a runner elsewhere has them too."""
@@ -245,11 +248,10 @@ class Program:
         """
         overlay = candidate.as_overlay()
         plan = self.recompile(overlay)
-        other = {id: lm for id, lm in plan.lms.items() if id in self.lms and lm.model != self.plan.lms[id].model}
         return replace(
             self,
             plan=plan,
-            lms={**self.lms, **{id: self.resources.lm(lm) for id, lm in other.items()}} if other else self.lms,
+            lms={**self.lms, **self.resources.remade(self.plan.lms, plan.lms)},
             resources=replace(self.resources),
             recompile=lambda change: self.recompile(laid_over(overlay, change)),
         )

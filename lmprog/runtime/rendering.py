@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from lmprog.compiler.plan import Plan
-from lmprog.compiler.steps.parts import programs, walk
+from lmprog.compiler.plan import Plan, ProgramCall
+from lmprog.compiler.steps.parts import walk
 from lmprog.runtime.events import RequestMade
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.program import Program
@@ -43,10 +43,20 @@ def names_step(path: str, step: str) -> bool:
 
 
 def has_step(plan: Plan, step: str) -> bool:
-    """Return whether a program, or a sub-program of it, has a step of this id or path."""
-    return any(step in (part.id, part.path) for part in walk(plan.steps)) or any(
-        has_step(inner, step) for inner in programs(plan.steps)
-    )
+    """Return whether a program, or a sub-program of it, has the step that `step` names, as a user writes it (see
+    `names_step`).
+    """
+    return any(names_step(path, plain_path(step)) for path in _paths(plan, ""))
+
+
+def _paths(plan: Plan, around: str) -> Iterator[str]:
+    """Yield the paths of all steps of a program and of its sub-programs, without the turns of loops; `around` is the path
+    of the step that runs the program, with a `/` behind it (empty: it is no sub-program).
+    """
+    for part in walk(plan.steps):
+        yield f"{around}{part.path}"
+        if isinstance(part.action, ProgramCall):
+            yield from _paths(part.action.plan, f"{around}{part.path}/")
 
 
 def plain_path(path: str) -> str:

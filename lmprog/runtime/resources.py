@@ -138,6 +138,16 @@ class Resources:
             chosen[id] = lms[found] if found is not None else self.lm(lm)
         return chosen
 
+    def remade(self, before: Mapping[str, Declared], after: Mapping[str, Declared]) -> dict[str, LM]:
+        """Return new LMs, by id, for the declarations in `after` that name another model than those of the same id in
+        `before`, of the LM itself or of one that may answer in its place; empty where all models are the same.
+        """
+        return {
+            id: self.lm(lm)
+            for id, lm in after.items()
+            if id in before and [one.model for one in lm.answering] != [one.model for one in before[id].answering]
+        }
+
     def lm(self, declared: Declared) -> LM:
         """Return the LM of a declaration in a sub-program or a judge; equal declarations share one LM."""
         kept = self._lms.get(id(declared))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmprog.compiler.plan import Plan
+from lmprog.compiler.replies.ending import ending
 from lmprog.runtime.result import Result
 from lmprog.traces.record import Invocation, Record, ToolInvocation
 
@@ -45,7 +46,7 @@ def _counts(calls: Sequence[Invocation]) -> dict[str, int]:
         "calls": len(calls),
         "prompt_tokens": sum(usage.prompt_tokens for usage in usages),
         "reply_tokens": sum(usage.completion_tokens for usage in usages),
-        "cut": sum(made.finish_reason == "length" for made in calls),
+        "cut": sum(ending(made.finish_reason) == "cut" for made in calls),
         "forgiven": sum(bool(made.forgiven) for made in calls),
     }
 

@@ -204,8 +204,8 @@ class Running:
         program = self.program
         READABLE.set(self._files)
         execution = Execution(program.plan, program.lms, program.resources, options, 0)
+        exports = program.resources.exports(program.plan)
         try:
-            exports = program.resources.exports(program.plan)
             with self.metrics.running.track_inprogress(), exported(execution.run, exports) as trace:
                 trace.inputs = inputs
                 trace.outputs, trace.error = await execution.execute(inputs)
@@ -218,7 +218,13 @@ class Running:
                 if trace.outputs is None and error is None and made is None:
                     error = Failure("cancelled", "the run was cut short", "run")
                 run = self._recorder.record(
-                    inputs, trace.outputs, error, records, example=id, client_calls=made.calls if made else ()
+                    inputs,
+                    trace.outputs,
+                    error,
+                    records,
+                    example=id,
+                    tags=options.tags,
+                    client_calls=made.calls if made else (),
                 )
                 self._keep(self.trace, [*(replace(record, example=id) for record in records), run])
         return Result(trace.outputs, records, trace.error, inputs, execution.run.client_calls)

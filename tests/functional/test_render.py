@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import lmprog
+from lmprog.runtime.rendering import has_step
 
 INNER = """
 lmprog: 1
@@ -86,6 +87,12 @@ def rendered(spec: Path, cli):
 )
 def test_a_step_is_named_by_its_id_or_path(rendered, step: str, paths: list[str]) -> None:
     assert [made["step"] for made in rendered("--step", step)] == paths
+
+
+def test_a_step_is_known_by_each_name_that_shows_it(spec: Path) -> None:
+    plan = lmprog.load(spec).plan
+    known = ("call/mend", "mend", "loop.write", "loop[1].write", "write", "call")
+    assert [step for step in (*known, "call/write", "ritten") if has_step(plan, step)] == [*known]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from datetime import date
 from functools import partial
 from typing import Any
 
@@ -15,8 +16,10 @@ from lmprog.runtime.events import CallEnded, TextPiece
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.result import Result
 from lmprog.serving.gate import Gate
+from lmprog.serving.refusals import Refused
 from lmprog.serving.run_answer import RunAnswer
 from lmprog.serving.running import Endpoint, Running
+from lmprog.traces.files import TraceWriter
 from tests.waiting import PATIENCE
 
 SORT = """
@@ -85,6 +88,8 @@ def test_a_failed_run_is_told_and_wrong_inputs_raise(program, scripted) -> None:
     assert result.outputs is None and result.error.kind == "unreadable"
     with pytest.raises(UsageError, match="text"):
         asyncio.run(listen())
+    # Values are made plain as those of a call are.
+    assert asyncio.run(listen(text=date(2026, 1, 2)))[-1].inputs == {"text": "2026-01-02"}
 
 
 def test_leaving_cancels_the_run(program, scripted) -> None:
@@ -137,3 +142,23 @@ def test_pieces_go_over_http_as_they_come(program) -> None:
     ]  # fmt: skip
     assert sent[0][1] == {"path": "sort", "module": "sort", "attempt": 0, "piece": "bil"}
     assert sent[-1][1]["outputs"] == {"label": "refund"}
+
+
+def test_an_exporter_that_cannot_be_made_is_named_beside_a_trace(
+    program, scripted, monkeypatch, capsys, tmp_path
+) -> None:
+    def exports(plan: Any) -> Any:
+        raise UsageError("no collector")
+
+    monkeypatch.setattr("lmprog.runtime.resources.exporters", exports)
+
+    async def run() -> None:
+        ready = asyncio.Event()
+        ready.set()
+        with TraceWriter(tmp_path / "trace.jsonl") as trace:
+            made = program(SORT, scripted(lambda request: "billing"))
+            await Running(made, RunOptions(), Gate(1, 0), ready, 20.0, 1000, trace).result({"text": "x"}, "id")
+
+    with pytest.raises(Refused):
+        asyncio.run(run())
+    assert capsys.readouterr().err == "lmprog: id: no collector\n"

@@ -8,15 +8,17 @@ import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import lmprog
-from lmprog import BudgetExceeded, ProviderError, SpecError, UsageError
+from lmprog import BudgetExceeded, Completion, ProviderError, SpecError, UsageError
 from lmprog.aio.loops import run_async
 from lmprog.optimizers.candidate import Candidate
 from lmprog.runtime.program import MAX_LOOKAHEAD, laid_over
+from lmprog.scoring.trace_scope import trace_of
 
 ECHO = """
     inputs: {text: str}
@@ -316,3 +318,28 @@ for name in ("torch", "litellm", "transformers", "trl", "peft"):
 def test_an_unknown_name_of_the_package() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         lmprog.nothing  # noqa: B018
+
+
+def test_an_lm_is_made_anew_where_one_that_answers_in_its_place_has_another_model(write) -> None:
+    path = write("""
+        lmprog: 1
+        lms:
+          small: {model: openai/small}
+          large: {model: openai/large, fallback: [small]}
+          other: {model: openai/other}
+        modules: {ask: {lm: large, inputs: {text: str}, outputs: {reply: str}}}
+    """)
+    before = lmprog.load(path)
+    overlay = {"lms": {"small": {"model": "openai/tuned"}}}
+    after = before.with_candidate(SimpleNamespace(as_overlay=lambda: overlay))
+    assert {id: after.lms[id] is lm for id, lm in before.lms.items()} == {"small": False, "large": False, "other": True}
+    assert after.lms["large"].declared.answering[1].model == "openai/tuned"
+
+
+def test_a_trace_counts_replies_that_ended_at_their_limit_by_any_providers_word(program, scripted) -> None:
+    made = program(
+        "modules: {ask: {inputs: {text: str}, outputs: {reply: str}, format: json}}",
+        scripted(lambda request: Completion(text='{"reply": "a"}', finish_reason="MAX_TOKENS")),
+    )
+    result = asyncio.run(made.run({"text": "a"}))
+    assert trace_of(made.plan, result.records)["cut"] == 1
