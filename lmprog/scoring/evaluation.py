@@ -43,6 +43,8 @@ async def score_rows(
     nothing is). Raises UsageError for an unknown metric, BudgetExceeded for a spent budget.
     """
     scorers = [Scorer(program, id) for id in ([metric] if isinstance(metric, str) else dict.fromkeys(metric))]
+    if not scorers:
+        raise UsageError("name a metric: an empty list of them scores nothing")
     window = concurrency or program.concurrency
     for repeat in range(repeats):
         chosen = replace(options or RunOptions(), rollout=repeat)
@@ -58,15 +60,20 @@ async def score_rows(
         async def again(place: int, before: RowScore, chosen: RunOptions = chosen) -> RowScore:
             row = rows[before.row]
             result = await program.run(program.inputs_of(row), example=before.row, options=chosen)
-            row_score = await scored_by(scorers, row, result, before.row, chosen)
-            return replace(
-                row_score,
-                judged=[*before.judged, *row_score.judged],
-                earlier=[*before.earlier, *before.result.records],
-            )
+            return _with_earlier(await scored_by(scorers, row, result, before.row, chosen), before)
 
         for row_score in await run_again(lost, again, together=window, others=others, is_lost=lambda run: run.lost):
             yield _reported(row_score, on_row)
+
+
+def _with_earlier(score: RowScore, before: RowScore) -> RowScore:
+    """Return the score of a repeated run with the calls of the run before it, which an outage ended, by each metric."""
+    return replace(
+        score,
+        judged=[*before.judged, *score.judged],
+        earlier=[*before.earlier, *before.result.records],
+        others={id: _with_earlier(other, before.others[id]) for id, other in score.others.items()},
+    )
 
 
 async def _once(
@@ -229,6 +236,8 @@ def evaluate(
     """
     if rows is not None and split is not None:
         raise UsageError(f"give rows, or name the split {split!r}, but not both")
+    if limit is not None and limit < 0:
+        raise UsageError(f"`limit` is the number of the first rows that count, and {limit} is none")
     chosen = (as_list(rows) if rows is not None else rows_of(program.plan, split or "test"))[:limit]
     refuse_writes([(program.plan, len(chosen) * repeats)], allow_writes)
     with NotebookBar(program.plan.name, len(chosen) * repeats) as bar:

@@ -67,7 +67,7 @@ def by_column(scores: Scores, rows: Rows, column: str, labels: Labels | None = N
     if not any(column in row for row in rows):
         known = ", ".join(dict.fromkeys(name for row in rows for name in row))
         raise UsageError(f"the rows have no column {column!r}; theirs are {known}")
-    by_word: dict[str, tuple[Any, list[float]]] = {}
+    by_word: dict[tuple[bool, str], tuple[Any, list[float]]] = {}
     for index, value in scores.by_row.items():
         key = rows[index].get(column)
         by_word.setdefault(_word(key), (key, []))[1].append(value)
@@ -77,9 +77,9 @@ def by_column(scores: Scores, rows: Rows, column: str, labels: Labels | None = N
     return [Group(by_word[word][0], estimate(by_word[word][1]), precise.get(word)) for word in ordered]
 
 
-def _precision(scores: Scores, rows: Rows, labels: Labels) -> dict[str, float]:
+def _precision(scores: Scores, rows: Rows, labels: Labels) -> dict[tuple[bool, str], float]:
     """Return the precision of each predicted value; empty where the metric does not compare the two labels."""
-    said: dict[str, list[bool]] = {}
+    said: dict[tuple[bool, str], list[bool]] = {}
     for run in scores.rows:
         if run.value is None or run.result.outputs is None or run.kind == "metric":
             continue
@@ -96,8 +96,8 @@ def confusions(scores: Scores, rows: Rows, labels: Labels) -> list[tuple[Any, An
 
     An unreadable reply predicts None.
     """
-    counts: Counter[tuple[str, str]] = Counter()
-    values: dict[str, Any] = {}
+    counts: Counter[tuple[tuple[bool, str], tuple[bool, str]]] = Counter()
+    values: dict[tuple[bool, str], Any] = {}
     for run in scores.rows:
         if run.value is None or run.kind not in (None, "unreadable"):
             continue
@@ -110,6 +110,6 @@ def confusions(scores: Scores, rows: Rows, labels: Labels) -> list[tuple[Any, An
     return [(values[wanted], values[said], count) for (wanted, said), count in ordered]
 
 
-def _word(value: Any) -> str:
-    """Format a value for a table, also lists and objects, which cannot be keys."""
-    return value if isinstance(value, str) else repr(value)
+def _word(value: Any) -> tuple[bool, str]:
+    """Return a key of a value, also of lists and objects, which cannot be keys: None first, other values by their text."""
+    return value is not None, value if isinstance(value, str) else repr(value)

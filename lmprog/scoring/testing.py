@@ -146,7 +146,7 @@ async def _gate(program: Program, spec: Path, test: GateTest, tell: Callable[[],
     try:
         rows = rows_of(program.plan, test.data)
         scores = (await aevaluate(program, rows, test.metric, on_row=lambda row: tell())).checked()
-        records = [record for row in scores.rows for record in (*row.result.records, *row.judged)]
+        records = [record for row in scores.rows for record in (*row.earlier, *row.result.records, *row.judged)]
         score = scores.estimate
         if scores.errors:
             status = "error"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 
 import lmprog
 from lmprog import LmprogError, ProviderError, UsageError, evaluate
+from lmprog.compiler.spec_tests import GateTest
 from lmprog.runtime.result import Result
 from lmprog.scoring.evaluation import RowScore, Scores, aevaluate
+from lmprog.scoring.testing import Outcome, outcomes
 
 SPEC = """
     inputs: {text: str}
@@ -159,3 +162,29 @@ def test_a_slow_metric_holds_up_no_call_and_runs_alone(counting, write, scripted
     meeting.calls.acquire(blocking=False)
     scores = evaluate(program, ROWS, "exact", concurrency=1)
     assert scores.mean == 1.0
+
+
+def test_what_names_no_metric_and_no_number_of_rows_is_refused(counting) -> None:
+    program = counting()
+    for how, said in (({"metric": []}, "name a metric"), ({"limit": -1}, "`limit`"), ({"concurrency": -1}, "at once")):
+        with pytest.raises(UsageError, match=said):
+            evaluate(program, ROWS, **{"metric": "exact", **how})
+    assert not program.lms["lm"].requests
+
+
+def test_a_repeated_run_keeps_the_calls_before_it_by_every_metric_and_in_a_gate(program, scripted, write) -> None:
+    write('{"text": "0", "wanted": 0}\n', "dev.jsonl")
+    replies = [ProviderError("down"), "0"] * 2
+    same = SPEC.rstrip().splitlines()[-1].replace("exact: ", "same: ")
+    made = program(
+        f"{SPEC.rstrip()}\n{same}\n",
+        scripted(lambda request: replies.pop(0)),
+        metrics__py="def exact(number, wanted):\n    return number == wanted\n",
+    )
+    scores = evaluate(made, ROWS[:1], ["exact", "same"])
+    assert [each.usage.lm_calls for each in scores.values()] == [2, 2]
+
+    async def run() -> list[Outcome]:
+        return [outcome async for outcome in outcomes(made, Path("a.yaml"), [GateTest("gate", "dev", "exact", 0.0)])]
+
+    assert [len(outcome.records) for outcome in asyncio.run(run())] == [2]
