@@ -57,4 +57,9 @@ def _again(made: Invocation) -> Completion:
         finish_reason=made.finish_reason or "stop",
         tool_calls=made.tool_calls,
         cached=True,
+        message=made.message,
+        model=made.response_model,
+        id=made.response_id,
+        lm=made.lm,
+        passed_over=made.passed_over,
     )

@@ -42,15 +42,14 @@ class Recording:
         if not path.is_file():
             raise UsageError(f"there is no recording {path}; make it first, with --record {path}")
         for record in read_trace(path):
-            if record.get("kind") == "tool":
-                self._results[record["tool"], digest(record["arguments"])].append(record)
-            elif record.get("kind") == RUN_KIND:
-                continue
-            elif "request_sha256" in record:
-                self._replies[record["request_sha256"]].append(record)
-                self._places[_place_of(record)].append(record)
-            else:
-                raise UsageError(f"{path} is no recording that this version can replay; make it anew")
+            try:
+                if record.get("kind") == "tool":
+                    self._results[record["tool"], digest(record["arguments"])].append(record)
+                elif record.get("kind") != RUN_KIND:
+                    self._replies[record["request_sha256"]].append(record)
+                    self._places[_place_of(record)].append(record)
+            except (KeyError, TypeError):
+                raise UsageError(f"{path} is no recording that this version can replay; make it anew") from None
 
     def lm(self, declared: Declared) -> ReplayLM:
         """Return an LM that answers from the recording in place of `declared`."""
@@ -87,9 +86,9 @@ class Recording:
         record = self._next(self._replies, wanted)
         if record is not None:
             return record
-        example, rollout, path, attempt = request.key or ("?", 0, "?", 0)
-        # The turns of an agent share their place.
-        near = max(self._places.get(request.key, ()), key=lambda record: _likeness(record, request), default=None)
+        # The turns of an agent share their place: the number of the turn, which a key may end with, is not recorded.
+        example, rollout, path, attempt = place = request.key[:4] or ("?", 0, "?", 0)
+        near = max(self._places.get(place, ()), key=lambda record: _likeness(record, request), default=None)
         changed = "nothing was recorded there" if near is None else difference(near, weights, request)
         again = f", rollout {rollout}, attempt {attempt}" if rollout or attempt else ""
         raise ReplayMiss(
@@ -127,6 +126,10 @@ class ReplayLM:
             finish_reason=record.get("finish_reason", "stop"),
             tool_calls=tuple(ToolCall(**call) for call in record.get("tool_calls", ())),
             message=record.get("message"),
+            model=record.get("response_model"),
+            id=record.get("response_id"),
+            lm=record.get("lm"),
+            passed_over=record.get("passed_over", {}),
         )
 
 

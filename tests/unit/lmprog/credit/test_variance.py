@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import lmprog
-from lmprog import BudgetExceeded, ProviderError
+from lmprog import BudgetExceeded, Completion, ProviderError
+from lmprog.credit.order import Order
+from lmprog.credit.replies import Replies
 from lmprog.credit.variance import Credit, measure
 from lmprog.runtime.options import RunOptions
 from lmprog.scoring.metrics import MetricFailed
@@ -219,3 +221,13 @@ def test_a_budget_ends_between_rows(drawing) -> None:
     assert credit.rows == 8 and credit.note == "the budget of 250 lm calls is spent, after 8 of 20 rows"
     with pytest.raises(BudgetExceeded):
         measured(program.with_budget(Budget({"lm_calls": 3})), rows=2)
+
+
+def test_a_replayed_reply_is_the_providers_own_turn(drawing) -> None:
+    # An agent's next request repeats it, and would otherwise be another one than was recorded.
+    said = Completion(text="1", message={"content": "1", "reasoning": "long"}, model="m-1", id="r1")
+    program = drawing(BESIDE, "1", lambda request: said)
+    result = asyncio.run(program.run({"text": "0"}))
+    replay = Replies(Order(program.plan), result.trace).but(frozenset())
+    found = replay(program.lms["lm"].requests[0])
+    assert found is not None and (found.message, found.model, found.id) == (said.message, "m-1", "r1")

@@ -226,9 +226,10 @@ def test_the_reply_is_told_piece_by_piece_where_it_is_asked_for(desk, tmp_path) 
 def test_what_is_no_recording_is_refused(desk, tmp_path) -> None:
     with pytest.raises(UsageError, match=r"there is no recording .*none.jsonl; make it first"):
         desk.replaying(tmp_path / "none.jsonl")
-    (tmp_path / "old.jsonl").write_text('{"module": "say"}\n')
-    with pytest.raises(UsageError, match="no recording that this version can replay; make it anew"):
-        desk.replaying(tmp_path / "old.jsonl")
+    for line in ('{"module": "say"}', '{"kind": "tool"}', '{"kind": "lm", "request_sha256": "a"}'):
+        (tmp_path / "old.jsonl").write_text(f"{line}\n")
+        with pytest.raises(UsageError, match="no recording that this version can replay; make it anew"):
+            desk.replaying(tmp_path / "old.jsonl")
 
 
 def test_replay_outlives_a_candidate(desk, tmp_path) -> None:
@@ -255,3 +256,20 @@ def test_of_turns_at_one_place_the_one_most_alike_is_named(desk, tmp_path) -> No
         asyncio.run(lm.complete(replace(asked, messages=[*more[:-1], {"role": "user", "content": "c"}])))
     with pytest.raises(ReplayMiss, match="the parameter top_p has changed"):
         asyncio.run(lm.complete(replace(asked, params={"top_p": 0.5})))
+
+
+def test_a_turn_of_an_agent_that_was_not_recorded_is_a_miss_as_any_other(desk, tmp_path) -> None:
+    path = tmp_path / "recording.jsonl"
+    record(path, stream(desk, ROWS[:1]))
+    lm, asked = ReplayLM(Recording(path), desk.plan.lms["lm"]), desk.lms["lm"].requests[0]
+    with pytest.raises(ReplayMiss, match="the parameter top_p has changed"):
+        asyncio.run(lm.complete(replace(asked, key=(*asked.key, 1), params={"top_p": 0.5})))
+
+
+def test_the_lm_that_answered_is_replayed_too(desk, tmp_path, scripted) -> None:
+    path = tmp_path / "recording.jsonl"
+    named = {"model": "m-1", "id": "r1", "lm": "other", "passed_over": {"lm": "down"}}
+    lm = scripted(lambda request: Completion(text="<answer>a</answer>", **named))
+    record(path, stream(desk.with_lms({"lm": lm}), ROWS[:1]))
+    found = asyncio.run(ReplayLM(Recording(path), desk.plan.lms["lm"]).complete(lm.requests[0]))
+    assert {name: getattr(found, name) for name in named} == named
