@@ -123,9 +123,8 @@ class Runs:
         """Cancel the run in progress, if any."""
         with self._lock:
             self._stopping = True  # for a run that has not begun yet
-            stop = self._stop
-        if stop is not None:
-            stop()
+            if self._stop is not None:
+                self._stop()  # under the lock, before the run's thread can end, and its loop with it
 
     def _work(self, program: Program, asked: RunOf, fake: bool, hide: bool) -> None:
         assert self.current is not None

@@ -55,6 +55,8 @@ def with_calls_answered(messages: list[Mapping[str, Any]]) -> list[Mapping[str, 
     found: list[Mapping[str, Any]] = []
     for position, message in enumerate(messages):
         calls = message.get("tool_calls")
+        if message.get("role") == "tool" and not isinstance(message.get("tool_call_id"), str):
+            raise _wrong(f"turn {position}: a message of the role tool has the `tool_call_id` of its call", "messages")
         if calls is None:
             found.append(message)
             continue

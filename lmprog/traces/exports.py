@@ -112,8 +112,8 @@ def export_to(
     _added.extend(ours)
 
     def end() -> None:
-        for exporter in ours:
-            _added.remove(exporter)
+        while ours:
+            _added.remove(ours.pop())
 
     return end
 
@@ -169,6 +169,7 @@ class FileExport:
                 run.records,
                 example=run.example,
                 rollout=run.rollout,
+                tags=run.tags,
                 client_calls=run.client_calls,
             )
         ]

@@ -83,6 +83,8 @@ def _check_correction(correction: Any, types: Mapping[str, Type]) -> None:
 
 def beside(trace: Path) -> Path:
     """Return the path of the file with the feedback on the runs of a trace."""
+    # Of a link it is beside the file that the link leads to, by whatever name the trace is called.
+    trace = trace.resolve()
     return trace.with_name(f"{trace.name}.feedback.jsonl")
 
 
@@ -93,7 +95,7 @@ def keep(trace: Path, given: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     Waits while another process appends. Raises OSError where the file cannot be written, and WriterLocked where the wait is
     too long.
     """
-    path, now = beside(trace.resolve()), round(time.time(), 3)
+    path, now = beside(trace), round(time.time(), 3)
     lines = b"".join(versioned_line({"run": run, "at": now, **parts}) for run, parts in given)
     with exclusive_writer(path, wait=LOCK_TIMEOUT):
         cut_torn_line(path)
@@ -118,7 +120,7 @@ def read_feedback(trace: Path, passed_over: PassedOver | None = None) -> dict[st
     found: dict[str, dict[str, Any]] = {}
     if not path.exists():
         return found
-    for line in read_objects(path, passed_over, lambda value: isinstance(value.get("run"), str)):
+    for line in read_objects(path, passed_over, _is_feedback):
         parts = {part: line[part] for part in PARTS if part in line}
         whole = {**found.pop(line["run"], {}), **parts}
         # In the order of the last feedback.
@@ -179,6 +181,17 @@ def find_run(trace: Path, id: str) -> dict[str, Any] | None:
                 return line
             end = start
     return None
+
+
+def _is_feedback(line: Mapping[str, Any]) -> bool:
+    """Return whether a line of a file of feedback names a run, and has parts of the right form."""
+    score, comment, correction = (line.get(part) for part in PARTS)
+    return (
+        isinstance(line.get("run"), str)
+        and (score is None or _is_share(score))
+        and isinstance(comment, str | None)
+        and isinstance(correction, Mapping | None)
+    )
 
 
 def _is_share(value: Any) -> bool:

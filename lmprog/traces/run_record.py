@@ -117,14 +117,15 @@ class RunRecorder:
         *,
         example: int | str,
         rollout: int = 0,
-        **scored: Any,
+        tags: Mapping[str, str] | None = None,
+        **more: Any,
     ) -> RunRecord:
-        """Return the record of a run: inputs, outputs (None: it failed) or error (None: it did not), and what its
-        `calls` used.
+        """Return the record of a run: its inputs, outputs (None: it has none) and error (None: it did not fail), with its
+        time from the first of its `calls` to the end of the last.
 
-        `scored` are fields of a run that was scored (the row's `columns`, its `scores`, and the metrics' words,
-        `said`), or that ended with `client_calls`. `example` is the row's number (or the id of a request), `rollout`
-        the number of the row's sample.
+        `example` is the row's number (or the id of a request), `rollout` the number of the row's sample, and `tags` are
+        the run's (None: those of its first call). `more` are further fields of RunRecord: the `columns`, `scores` and
+        `said` of a scored run, the `client_calls` with which a run ended.
         """
         started = min((call.started for call in calls), default=None)
         ended = max((call.started + call.seconds for call in calls), default=0.0)
@@ -139,9 +140,9 @@ class RunRecorder:
             types=self.types,
             private=self.private,
             started=started,
-            tags=calls[0].tags if calls else {},
+            tags=tags if tags is not None else calls[0].tags if calls else {},
             seconds=ended - started if started is not None else 0.0,
-            **scored,
+            **more,
         )
 
 

@@ -139,3 +139,8 @@ def test_turns_wait_until_there_are_too_many() -> None:
     for number in range(10):
         waiting.keep(f"run{number}", made)
     assert waiting.restored(talk) == talk
+
+
+def test_a_result_names_its_call_by_a_text() -> None:
+    with pytest.raises(Refused, match="turn 1"):
+        with_calls_answered([{"role": "user", "content": "a"}, {**answer("a"), "tool_call_id": ["a"]}])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lmprog.compiler.types.lattice import INT, STR, Enum, ListOf, Optional
+from lmprog.state.json_lines import PassedOver
 from lmprog.state.ownership import WriterLocked, exclusive_writer
 from lmprog.traces import feedback
 from lmprog.traces.feedback import WrongFeedback, beside, checked, find_run, keep, read_feedback
@@ -108,3 +109,21 @@ def test_a_run_is_found_by_its_id_alone(tmp_path: Path) -> None:
     found = find_run(trace, "a")
     assert found is not None and found["example"] == "a"
     assert find_run(trace, "bbbb") is None and find_run(trace, "") is None
+
+
+def test_feedback_stands_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "days").mkdir()
+    trace, link = tmp_path / "days" / "monday.jsonl", tmp_path / "today.jsonl"
+    trace.touch()
+    link.symlink_to(trace)
+    keep(link, [("a", {"score": 1})])
+    assert read_feedback(link) == read_feedback(trace) == {"a": {"score": 1}}
+
+
+def test_a_line_of_another_form_is_passed_over(tmp_path: Path) -> None:
+    trace, passed_over = tmp_path / "trace.jsonl", PassedOver()
+    wrong = ['"score": "high"', '"score": 2', '"comment": 1', '"correction": "refund"']
+    lines = [f'{{"run": "a", {part}}}' for part in (*wrong, '"score": 0.5')]
+    beside(trace).write_text("\n".join(lines) + "\n")
+    assert read_feedback(trace, passed_over) == {"a": {"score": 0.5}}
+    assert passed_over.numbers == [1, 2, 3, 4]

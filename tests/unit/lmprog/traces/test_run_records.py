@@ -17,6 +17,7 @@ from lmprog.runtime.result import recorded
 from lmprog.traces.exports import FileExport
 from lmprog.traces.files import TraceWriter, read_trace
 from lmprog.traces.run_record import RunRecorder
+from lmprog.traces.run_trace import RunTrace
 from lmprog.traces.summary import is_record, runs
 
 SPEC = """
@@ -82,3 +83,11 @@ def test_a_file_that_others_may_read_has_no_private_value_of_the_run(program, sc
     *_, run = read_trace(tmp_path / "shared.jsonl")
     assert (run["kind"], run["inputs"], run["outputs"]) == ("run", {"text": "a"}, {"label": "refund"})
     assert "SECRET" not in json.dumps(run) and run["private"] == ["account", "told"]
+
+
+def test_a_run_without_calls_has_its_tags(program, tmp_path: Path) -> None:
+    plan = program('outputs: {one: "${{ 1 }}"}\nsteps: {one: {value: "1"}}\n').plan
+    export = FileExport({"file": tmp_path / "trace.jsonl"})
+    export(RunTrace("desk", 0, 0, outputs={"one": 1}, plan=plan, tags={"session": "s1"}))
+    export.close()
+    assert [line["tags"] for line in read_trace(tmp_path / "trace.jsonl")] == [{"session": "s1"}]

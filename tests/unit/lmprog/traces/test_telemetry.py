@@ -265,6 +265,7 @@ def test_tokens_and_seconds_are_measured(program, scripted, monkeypatch, asked, 
         program(TEXT, scripted(answer), tools__py=TOOLS)(text="odd")
     finally:
         end()
+    end()  # which may be called again
     found = {
         metric.name: list(metric.data.data_points)
         for of_resource in reader.get_metrics_data().resource_metrics
