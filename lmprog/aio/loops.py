@@ -22,9 +22,8 @@ def end_wait(future: asyncio.Future[None]) -> None:
 
 
 def being_cancelled() -> bool:
-    """Return whether the running task is cancelled from outside; False where a CancelledError comes from the code that it
-    runs, such as a tool that awaits a task which it has cancelled itself.
-    """
+    """Return whether the running task is cancelled from outside; False where a CancelledError comes from the code that it runs,
+    such as a tool that awaits a task which it has cancelled itself."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 

@@ -1,9 +1,10 @@
 """A module with tools: its LM calls them, turn by turn, until it replies.
 
 A turn is one call of the LM and, where it asks for tools, their calls, all at the same time. What goes wrong with a tool is
-told to the LM, which may try something else. On the last turn no tool is offered and it is told to reply; a run without a
-reply that can be read is the program's own failure, as for any module. Where a server's client offers tools too, a turn that
-calls one ends the run, after the calls of the program's own tools in it.
+sent to the LM, which may try something else; only an MCP server that cannot be reached fails the run. On the last turn no tool
+is offered and a message asks for the reply; a run without a reply that can be read is the program's own failure, as for any
+module. Where a server's client offers tools too, a turn that calls one ends the run, after the calls of the program's own tools
+in it.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ ANSWER_NOW = "No further call can be made. Reply now, as asked at the start."
 
 @dataclass(frozen=True)
 class RequestedCall:
-    """A tool call that an LM's reply asks for: the id by which the result refers to it, the tool's name, and the arguments
-    by name.
+    """A tool call that an LM's reply asks for: the id by which the result refers to it (empty for calls written as text), the
+    tool's name as the LM writes it, and the arguments by name.
 
     `problem` says why the call cannot be made (its arguments are no JSON, say); None where it can.
     """
@@ -69,22 +70,23 @@ class ToolProtocol(Protocol):
     def calls(self, completion: Completion, forgiven: list[str]) -> tuple[Message, list[RequestedCall]]:
         """Return the LM's reply as a message of the conversation, and the tool calls in it: none where it is a final reply.
 
-        Repairs of badly written calls are appended to `forgiven`.
+        Repairs of badly written calls are appended to `forgiven`. Calls written as text raise Unreadable where there are too
+        many, or where the thinking before them does not end.
         """
 
     def answered(self, calls: Sequence[tuple[RequestedCall, ToolResult]], reminder: str | None) -> list[Message]:
-        """Return the messages to send to the LM next: the result of each call, with `reminder` (None: no reminder), a
-        further note, such as that this is the last turn.
-        """
+        """Return the messages to send to the LM next: the result of each call, and last the text `reminder`, such as that
+        the next turn is the last (None: no reminder)."""
 
 
 async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
     """Run a module that has tools, turn by turn, until its LM gives a final reply; return the module's outputs by name.
 
-    `site` is the position of the calling step. On the last of the module's `max_turns` no tool is offered, and the LM
-    is told to answer now (`ANSWER_NOW`). Raises StepFailed where the prompt cannot be rendered, the LM gives no reply,
-    or the final reply cannot be read, and ClientCalled where the LM calls tools of a server's client. `inputs` are the
-    module's, by name.
+    `inputs` are the module's, by name, and `site` is the position of the calling step. On the last of the module's `max_turns`
+    no tool is offered, and before it a message asks for the reply (`ANSWER_NOW`). An unreadable reply is asked for again as
+    often as the module's `retry` allows, in each turn. All calls are recorded in `run`. Raises StepFailed where the prompt
+    cannot be rendered, the LM gives no reply, the last try cannot be read, or an MCP server cannot be reached, and ClientCalled
+    where the LM calls tools of a server's client.
     """
     request = ModuleRequest(run, module, inputs, site)
     prompt = request.prompt()
@@ -137,7 +139,8 @@ async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site
 async def _together(
     run: Run, module: Module, tools: Mapping[str, Tool], calls: Sequence[RequestedCall], site: Site, turn: int
 ) -> list[ToolResult]:
-    """Return the answers to the calls of one turn, in their order; the calls run at the same time."""
+    """Return the results of the tool calls of one turn, in their order; the calls run at the same time, and where one of
+    them raises, the others are cancelled. `turn` is the number of the turn, from 0."""
     tasks = [
         asyncio.create_task(_answer(run, module, tools, call, site, (turn, 1 + position)))
         for position, call in enumerate(calls)
@@ -153,6 +156,12 @@ async def _together(
 async def _answer(
     run: Run, module: Module, tools: Mapping[str, Tool], call: RequestedCall, site: Site, within: tuple[int, ...]
 ) -> ToolResult:
+    """Make a tool call of an agent, record it, and return its result; for a call that cannot be made or that failed a message
+    for the LM.
+
+    `tools` are the agent's by the names that the LM is shown, `within` the numbers of the turn and of the call in it. Raises
+    StepFailed where an MCP server cannot be reached.
+    """
     tool = tools.get(call.tool)
     problem = call.problem
     if problem is None and tool is None:
@@ -188,7 +197,8 @@ async def _answer(
 
 
 def _meant(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments without null values for parameters that may be left out."""
+    """Return the arguments of a call of `tool` without null values for parameters that have a default, as LMs write null for
+    what they leave out."""
     return {
         name: value
         for name, value in arguments.items()
@@ -197,9 +207,9 @@ def _meant(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class NativeToolCalls:
-    """Tool calls through the provider's API: offered in `tools` of the request, read from `tool_calls` of the reply, answered
-    by messages of the role `tool`.
-    """
+    """Tool calls through the provider's API: offered in `tools` of the request, read from `tool_calls` of the reply,
+    answered by messages of the role `tool`. `tools` are the agent's by their names for the LM, `of_client` those of a
+    server's client."""
 
     def __init__(self, tools: Mapping[str, Tool], of_client: Sequence[ToolOffer] = ()) -> None:
         self._offers = (*(offer(tool, name) for name, tool in tools.items()), *of_client)
@@ -248,7 +258,8 @@ class TextToolCalls:
 
 
 def offer(tool: Tool, name: str) -> ToolOffer:
-    """Return a tool's name for the LM, its description and JSON schema of parameters, as an LM's API takes them."""
+    """Return a tool as an LM's API is offered it: under `name` (the tool's id, in the characters that APIs allow), with its
+    description and the JSON schema of its parameters."""
     properties = {
         name: {
             **(field.schema or json_schema(field.type)),
@@ -262,5 +273,6 @@ def offer(tool: Tool, name: str) -> ToolOffer:
 
 
 def _written(call: RequestedCall, own: ToolCall) -> str:
-    """Return the arguments as the LM wrote them; what is no JSON at all would be refused by the API that gets it back."""
+    """Return the text of a call's arguments for the next request: as the LM wrote it (`own`) where that is a JSON object,
+    else the arguments as read, since an API refuses text that is no JSON."""
     return own.written if own.arguments is not None and own.written else formats.as_text(call.arguments, JSON)

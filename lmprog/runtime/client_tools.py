@@ -18,9 +18,11 @@ Messages = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class ClientTools:
-    """The tools of a client for one run: the path of the agent's step, and what its LM is offered beside its own tools.
+    """The tools of a server's client for one run: the path of the agent's step (`step`), and the tools that its LM is offered
+    beside the agent's own (`offers`).
 
-    `restored` puts the turns of earlier runs back into the agent's messages, where the client has a part of them alone.
+    `restored` takes the agent's messages and returns them with the turns of earlier runs put back, of which the client sends
+    only a part.
     """
 
     step: str

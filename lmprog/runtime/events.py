@@ -15,7 +15,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TextPiece:
-    """A piece of an LM's reply as it is streamed, with the path of the step, the module's id and the number of the attempt.
+    """A piece of an LM's reply as it is streamed, with the path of the step (after those of outer programs), the module's id
+    and the number of the attempt, from 0.
 
     `text` None: the pieces of this reply so far are void, since it starts again.
     """
@@ -28,11 +29,11 @@ class TextPiece:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """An LM or tool call that has ended, with the path of its step, the number of the attempt, and the seconds that it
-    took.
+    """An LM or tool call that has ended, with the path of its step (after those of outer programs), the number of the attempt,
+    from 0, and the seconds that it took.
 
-    `error` says why it failed, None where it did not. An LM call has a `module`, a tool step's call a `tool`, and a tool
-    call of an agent both.
+    `error` says why it failed, None where it did not. An LM call has a `module`, a tool step's call a `tool`, and a tool call
+    of an agent both.
     """
 
     path: str
@@ -60,10 +61,11 @@ Listener = Callable[[Any], None]
 
 
 async def followed(begin: Callable[[Listener], Coroutine[Any, Any, T]]) -> AsyncGenerator[Event | T, None]:
-    """Start a run by `begin(listener)`; yield its events as they arrive, and last the result that `begin` returns.
+    """Start a run by `begin(listener)` in the running event loop; yield its events as they arrive, and last the result that
+    `begin` returns.
 
-    `begin` must call the listener with each event. An error of the run is raised in place of the result. Closing the
-    generator cancels the run.
+    `begin` calls the listener with each event, from any thread. An exception that the run raises is raised in place of the
+    result. Closing the generator cancels the run and waits for its end.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Event | None] = asyncio.Queue()

@@ -29,8 +29,8 @@ Scope = dict[str, Any]
 class Execution:
     """A single run of a plan. After `execute`, `run.records()` returns the records of its LM and tool calls.
 
-    `lms` are the LMs by id, `example` is the number of the row, and `parent` the path of the step or metric that runs this
-    plan as a sub-program or judge (None: neither).
+    `lms` are the LMs by id, `resources` the prepared modules and tools, `example` is the number of the row or the id of a
+    request, and `parent` the path of the step or metric that runs this plan as a sub-program or judge (None: neither).
     """
 
     def __init__(
@@ -48,11 +48,12 @@ class Execution:
     async def execute(
         self, inputs: Mapping[str, Any], attempt: int = 0
     ) -> tuple[Mapping[str, Any] | None, Failure | None]:
-        """Run the plan on `inputs`; return its outputs by name and None, or None and the failure that ended the run.
-        Both are None where it ended with `run.client_calls`.
+        """Run the plan on `inputs`; return its outputs by name and None, or None and the failure that ended the run. Both are
+        None where it ended with `run.client_calls`.
 
-        Errors that concern more than this run, such as a spent budget, are raised. `attempt` counts the tries, from 0, of
-        the step that calls the plan as a sub-program.
+        `inputs` must fit the plan, which is not checked here; defaults stand for those that are absent. Errors that concern
+        more than this run, such as a spent budget, are raised. `attempt` counts the tries, from 0, of the step that calls the
+        plan as a sub-program.
         """
         defaults = {name: declared.default for name, declared in self.plan.inputs.items()}
         scope: Scope = {"inputs": {**defaults, **inputs}, "vars": self.plan.vars, "steps": {}}
@@ -72,7 +73,11 @@ class Execution:
         return outputs, None
 
     async def _level(self, steps: tuple[Step, ...], scope: Scope, site: Site) -> None:
-        """Run the steps of one level; each waits for those that it reads."""
+        """Run the steps of the program or of a loop, and put their outputs into `scope["steps"]`; each starts when those have
+        ended that it reads or `needs`.
+
+        Where a step fails, the others are cancelled. Raises the failure that comes first in the order of the plan.
+        """
         if all(previous.id in step.after for previous, step in pairwise(steps)):
             for index, step in enumerate(steps):
                 scope["steps"][step.id] = await self._step(step, scope, site.step(index, step.id))
@@ -98,6 +103,8 @@ class Execution:
                 raise error
 
     async def _step(self, step: Step, scope: Scope, site: Site) -> Any:
+        """Run one step and return its outputs by name: those of `otherwise` (None for each that it lacks) where its `when`
+        is false, and those of `on_error` where it fails. Raises StepFailed where it fails without `on_error`."""
         try:
             try:
                 if step.when is not None and not step.when.evaluate(scope):
@@ -114,6 +121,11 @@ class Execution:
             return {name: value.evaluate(scope) for name, value in step.on_error.items()}
 
     async def _attempts(self, step: Step, scope: Scope, site: Site) -> Any:
+        """Run the action of a step, each time with the step's time limit, and again after a failure as often as its `retry`
+        allows; return the outputs.
+
+        A step that has called a tool that writes is not repeated. Raises StepFailed for the last failure.
+        """
         tries = 1 + step.retry
         if tries == 1 and step.timeout is None:
             return await self._action(step, scope, site)
@@ -135,7 +147,10 @@ class Execution:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _awaits_reply(self, site: Site, first: int) -> bool:
-        """Return whether an LM, and no tool, was to answer in the step when its time was over; `first` is its first record."""
+        """Return whether the calls that the step's time limit has cut short are calls of LMs alone, and there are any.
+
+        `first` is the place in `run.calls` from which on the calls of this try stand.
+        """
         cut = [
             kind
             for place, kind, fields in self.run.calls[first:]
@@ -144,11 +159,17 @@ class Execution:
         return bool(cut) and all(kind is Invocation for kind in cut)
 
     def _wrote(self, site: Site, before: int) -> bool:
-        """Return whether the step has called a tool that writes since `before`; such a step is not repeated."""
+        """Return whether the step has called a tool that writes in its last try, whose calls begin at the place `before` in
+        `run.calls`; such a step is not repeated."""
         calls = self.run.calls[before:]
         return any(fields.get("wrote") and place[: len(site.place)] == site.place for place, _, fields in calls)
 
     async def _foreach(self, step: Step, scope: Scope, site: Site) -> Any:
+        """Run a step with `foreach` once for each item, at most `max_parallel` at a time; return its outputs by name, each as a
+        list in the order of the items.
+
+        Raises StepFailed for more than `at_most` items, and for the first item, in their order, that fails.
+        """
         assert step.foreach is not None
         items = list(step.foreach.items.evaluate(scope) or ())
         if step.foreach.at_most is not None and len(items) > step.foreach.at_most:
@@ -185,6 +206,7 @@ class Execution:
         return await self._program(action, arguments, site)
 
     async def _repeat(self, repeat: Repeat, scope: Scope, site: Site) -> Any:
+        """Run the steps of a loop until its `until` is true, or `at_most` times; return the last state by name."""
         bound = repeat.at_most.evaluate(scope)
         state = {name: value.evaluate(scope) for name, value in repeat.start.items()}
         for turn in range(bound):
@@ -211,6 +233,11 @@ class Execution:
         return {tool.result: result}
 
     async def _program(self, action: ProgramCall, arguments: dict[str, Any], site: Site) -> Any:
+        """Run a sub-program on `arguments`, add its calls to the run's, and return its outputs by name; for a member of an
+        ensemble (`answers`) under `answer`, which is None where the member failed by itself.
+
+        Raises StepFailed where the sub-program fails.
+        """
         lms = self.run.resources.inner_lms(action.plan, self.plan, self.run.lms)
         # They name modules of the outer program, which the inner one does not have.
         options = replace(self.options, module_params={}) if self.options.module_params else self.options

@@ -38,7 +38,8 @@ def repair_messages(text: str, error: Unreadable) -> tuple[dict[str, Any], ...]:
 
 
 class ModuleRequest:
-    """Builds, sends and records the LM requests of one module call: one for each retry, and one for each turn of an agent."""
+    """Builds, sends and records the LM requests of one module call: one for each try, and for an agent one or more in each
+    turn. `inputs` are the module's, by name, and `site` is the position of the calling step."""
 
     def __init__(self, run: Run, module: Module, inputs: Mapping[str, Any], site: Site) -> None:
         self.run, self.module, self.inputs, self.site = run, module, inputs, site
@@ -50,7 +51,8 @@ class ModuleRequest:
         self.params = {**self.declared.params, **over, **own} if over or own else self.declared.params
 
     def prompt(self) -> Prompt:
-        """Return the module's prompt for its inputs. Raises StepFailed where rendering fails or an image is missing."""
+        """Return the module's prompt for its inputs; outside of dry runs with the digest of each image that is a local file.
+        Raises StepFailed where rendering fails or an image cannot be read."""
         try:
             prompt = self.ready.builder.build(self.inputs)
         except RenderError as error:
@@ -70,13 +72,13 @@ class ModuleRequest:
         turn: tuple[int, ...] = (),
         **more: Any,
     ) -> tuple[Completion, dict[str, Any]]:
-        """Send messages to the module's LM; return its reply, and the fields known so far of the call's record, to be
-        passed to `record`.
+        """Send messages to the module's LM; return its reply, and the fields known so far of the call's record, to be passed to
+        `record`. The reply is one of `options.replay` where that has one.
 
-        `constant` is (m, c): the first m messages and the first c characters of message m are the same for every row.
-        `turn` is the number of an agent's turn, empty outside of agents; `more` are further fields of the Request. A
-        request without a reply is recorded here. Raises StepFailed where the provider gave no reply. `attempt` counts
-        from 0.
+        `constant` is (m, c): the first m messages and the first c characters of message m are the same for every row. `attempt`
+        counts from 0, `turn` has the number of an agent's turn (empty outside of agents), and `more` are further fields of the
+        Request. Raises StepFailed where the provider gave no reply, and unchanged what concerns more than this run, such as
+        BudgetExceeded. A request that was sent and got no reply, also by a cancellation, is recorded.
         """
         run, module = self.run, self.module
         options = run.options
@@ -155,9 +157,9 @@ class ModuleRequest:
         return lambda piece: on_text(TextPiece(self.full_path, self.module.id, attempt, piece))
 
     def record(self, fields: dict[str, Any], *, within: tuple[int, ...] = (), **known: Any) -> None:
-        """Add an LM call to the run's records: the `fields` that `ask` returned, and those `known` since, such as the
-        outputs read.
+        """Add an LM call to the run's records: the `fields` that `ask` returned, and those `known` since, such as the outputs
+        read.
 
-        `within` is the number of the agent's turn, empty outside of agents.
+        `within` is the position of the call within its step: for an agent the number of the turn and a 0, else empty.
         """
         self.run.record((*self.site.place, *within), Invocation, **{**fields, **known})

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lmprog.aio.loops import run_async, run_briefly
 from lmprog.boundary.notebook import NotebookBar, table
@@ -23,6 +23,7 @@ from lmprog.failure import Failure
 from lmprog.lms.lm import LM
 from lmprog.lms.making import is_declared, make_lm
 from lmprog.lms.routed import routed
+from lmprog.runtime.change import Change, laid_over
 from lmprog.runtime.events import Event, Listener, followed
 from lmprog.runtime.options import AS_IT_IS, RunOptions
 from lmprog.runtime.resources import Resources
@@ -33,15 +34,7 @@ from lmprog.traces.run_trace import Exporter
 from lmprog.traces.tags import checked
 
 MAX_LOOKAHEAD = 8
-"""Look-ahead: at most AHEAD x concurrency rows are started before the oldest result is consumed."""
-
-
-class Change(Protocol):
-    """A set of changes to a program that an optimizer proposes: the interface of `lmprog.optimizers.Candidate`."""
-
-    def as_overlay(self) -> Mapping[str, Any]:
-        """Return the changes as the plain values of an overlay file: by section of a spec and id, the changed keys
-        alone."""
+"""Look-ahead: at most this number times `concurrency` rows are started before the oldest result is consumed."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,7 +48,8 @@ class Program:
     plan: Plan
     lms: Mapping[str, LM]
     recompile: Callable[[Mapping[str, Any]], Plan] = field(repr=False, compare=False)
-    """The plan with a change (an overlay as plain values) laid over the source; raises SpecError where a check refuses it."""
+    """A function that takes a change (an overlay as plain values) and returns the plan with the change laid over the spec;
+    it raises SpecError where a check refuses that."""
     resources: Resources = field(repr=False, compare=False)
     runner: Runner = field(default=HERE, repr=False, compare=False)
     """The place where its runs are made, and those of its judges; no part of the program itself."""
@@ -76,15 +70,19 @@ class Program:
         return table(f"Program {plan.name}", rows)
 
     def __call__(self, **inputs: Any) -> Result:
-        """Run once. Raises UsageError for wrong inputs and RunError where the run failed."""
+        """Run the program once on `inputs` and return its Result, from synchronous code; a notebook may call it too.
+
+        `tags` and errors are those of `acall`.
+        """
         return run_briefly(lambda: self.acall(**inputs))
 
     async def acall(self, **inputs: Any) -> Result:
-        """Run the program once on `inputs`, in a running event loop; synchronous code calls the program itself instead.
+        """Run the program once on `inputs`, in a running event loop, and return its Result; synchronous code calls the program
+        itself instead.
 
         `tags`, as {"session": "s1", "user": "ada"}, stand in the traces of the run; to a program that has an input of that name
-        they are the input. Raises UsageError for wrong inputs or tags, RunError where the run failed, and BudgetExceeded where
-        the budget is spent.
+        they are the input. Raises UsageError for wrong inputs or tags, RunError where the run failed, and unchanged what
+        concerns more than this run, such as BudgetExceeded.
         """
         tags, given = self._of_caller(inputs)
         result = await self.runner.run(self, Job(given, options=self._tagged(RunOptions(tags=tags))))
@@ -95,7 +93,9 @@ class Program:
     async def events(self, **inputs: Any) -> AsyncIterator[Event | Result]:
         """Run the program once and yield its events as they happen (TextPiece, CallEnded), and at the end its Result.
 
-        `tags` are those of `acall`. Raises UsageError for wrong inputs or tags; leaving the loop cancels the run.
+        `tags` are those of `acall`. A run that failed has an `error` in its Result, and raises nothing. Raises UsageError for
+        wrong inputs or tags, and unchanged what concerns more than this run, such as BudgetExceeded. Leaving the loop cancels
+        the run.
         """
         tags, given = self._of_caller(inputs)
 
@@ -108,11 +108,12 @@ class Program:
                 yield event
 
     def map(self, rows: Any, concurrency: int | None = None) -> list[Result]:
-        """Run the program on each row, at most `concurrency` at once (None: as the spec says); return the results in
-        the order of the rows.
+        """Run the program on each row, at most `concurrency` at once (None: as the spec says); return the results in the order
+        of the rows.
 
-        `rows` are mappings, a data frame or a data set. A row that failed has an `error` in its result, and no
-        exception is raised for it; only a spent budget raises BudgetExceeded.
+        `rows` are mappings, a data frame or a data set; columns that are no inputs are ignored. A row that failed has an
+        `error` in its result, and raises nothing. Raises UsageError for rows that are no table, and unchanged what concerns
+        more than one run, such as BudgetExceeded.
         """
         listed = as_list(rows)
 
@@ -134,13 +135,14 @@ class Program:
         options: RunOptions | None = None,
         numbers: Iterable[int] | None = None,
     ) -> AsyncGenerator[Result, None]:
-        """Yield a Result for each row, in the order of the rows, running at most `concurrency` rows at once, in
-        constant memory.
+        """Yield a Result for each row, in the order of the rows, running at most `concurrency` rows at once, in constant
+        memory.
 
-        A slow row holds up only the results behind it: further rows are started, up to MAX_LOOKAHEAD (8) times
-        `concurrency` beyond it. `concurrency` None is the program's own, `options` None the usual ones. `numbers` are
-        the numbers of the rows where they are part of a longer list (None: 0, 1, ...). A row that failed has an `error`
-        in its result; only a spent budget is raised (BudgetExceeded).
+        A slow row holds up only the results behind it: further rows are started, up to MAX_LOOKAHEAD (8) times `concurrency` at
+        a time. `concurrency` None is the program's own, `options` None the usual ones. `numbers` are the numbers of the rows
+        where they are part of a longer list (None: 0, 1, ...). A row that failed has an `error` in its result. Raises
+        UsageError for rows that are no table and a negative `concurrency`, and unchanged what concerns more than one run, such
+        as BudgetExceeded; the runs in progress are then cancelled.
         """
         if concurrency is not None and concurrency < 0:
             raise UsageError(f"at most {concurrency} rows at once is no number of rows: name one, or leave it out")
@@ -183,11 +185,11 @@ class Program:
         options: RunOptions | None = None,
         parent: str | None = None,
     ) -> Result:
-        """Run the program once on inputs that may be wrong; return a Result, which holds any failure. Only a spent
-        budget is raised (BudgetExceeded).
+        """Run the program once on inputs that may be wrong; return a Result, which holds any failure of the run. What concerns
+        more than this run, such as BudgetExceeded, is raised.
 
-        `example` is the row's number, from which seeds are derived, `options` are those of the run (None: the usual
-        ones). `parent` is the path of the step or metric that runs this program as a sub-program or judge (None:
+        `example` is the row's number or the request's id, from which seeds are derived, `options` are those of the run (None:
+        the usual ones). `parent` is the path of the step or metric that runs this program as a sub-program or judge (None:
         neither); it is kept in the records.
         """
         wrong = self.wrong_inputs(inputs)
@@ -196,8 +198,8 @@ class Program:
         return await self.runner.run(self, Job(inputs, example, self._tagged(options or AS_IT_IS), parent))
 
     def _of_caller(self, arguments: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
-        """Return the tags and the inputs among the arguments of a call, the inputs as plain values; no tags where `tags` is
-        an input of the program.
+        """Return the tags and the inputs among the arguments of a call, the inputs as plain values; no tags where `tags` is an
+        input of the program.
 
         Raises UsageError for wrong tags or inputs.
         """
@@ -242,7 +244,8 @@ class Program:
         return 128 if all(lm.runs_here for lm in self.plan.lms.values()) else 32 * self.runner.workers
 
     def with_candidate(self, candidate: Change) -> Program:
-        """Return the program with a candidate's changes (instructions, demos, adapters, models) laid over its spec.
+        """Return the program with a candidate's changes (instructions, demos, adapters, models) laid over its spec; LMs are
+        made anew where a model changes.
 
         Raises SpecError, with the findings, where a check refuses the changed program.
         """
@@ -265,13 +268,13 @@ class Program:
         return replace(self, runner=runner)
 
     def with_exporter(self, exporter: Exporter) -> Program:
-        """Return the program with a function that is called with the RunTrace of each run when it has ended, judges' runs
-        included.
-        """
+        """Return the program with one more function that is called with the RunTrace of each run when it has ended, judges'
+        runs included; it is not called for dry runs and replays."""
         return replace(self, resources=replace(self.resources, listeners=(*self.resources.listeners, exporter)))
 
     def with_tags(self, tags: Mapping[str, str]) -> Program:
-        """Return the program with tags (texts by name, as `session` or `user`) that are added to all its runs in traces.
+        """Return the program with tags (texts by name, as `session` or `user`) that are added to all its runs in traces, and
+        replace earlier tags of the same names.
 
         Raises UsageError for tags that cannot be sent with a trace.
         """
@@ -299,10 +302,12 @@ class Program:
         return replace(self, lms={id: FakeLM() for id in self.lms}, resources=replace(self.resources, dry_run=True))
 
     def batched(self, make: Callable[[Declared], LM]) -> Program:
-        """Return the program with its calls, those of sub-programs and judges included, made through batches.
+        """Return the program with the calls of a scoring, those of sub-programs and judges included, made through batches, at
+        the prices of batches.
 
-        `make` returns the LM that waits for batches, for an LM behind an API. Prices are those of batches. Raises what `make`
-        raises, and UsageError for an LM that is an object in place of a declared one.
+        `make` is called with the declaration of each LM behind an API, and returns an LM whose calls wait for batches; models
+        in this process answer as usual. Raises what `make` raises, and UsageError for an LM that is an object in place of a
+        declared one.
         """
         # Others, as a proposer, answer as usual: a scoring does not ask them.
         asked = {lm.id for lm in bounds(self.plan).asked}
@@ -323,7 +328,8 @@ class Program:
         return replace(self, plan=plan, lms=whole, resources=replace(self.resources, make=made))
 
     def with_lms(self, lms: Mapping[str, LM]) -> Program:
-        """Return the program with some of its LMs replaced, by id."""
+        """Return the program with some of its LMs replaced, by id. An LM that names a replaced one as its fallback still
+        asks the one before."""
         return replace(self, lms={**self.lms, **lms})
 
 
@@ -386,15 +392,3 @@ def program_of(
     made = {id: given[id] if id in given else make_lm(lm) for id, lm in plan.lms.items()}
     whole = {id: routed(plan.lms[id], lm, lambda other: made[other.id]) for id, lm in made.items()}
     return Program(plan, whole, recompile, Resources(imports=imports))
-
-
-def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two overlays merged into one: mappings are merged key by key, any other value of `above` replaces that of
-    `below`.
-    """
-    merged = dict(below)
-    for key, value in above.items():
-        under = merged.get(key)
-        both = isinstance(under, Mapping) and isinstance(value, Mapping)
-        merged[key] = laid_over(under, value) if both else value  # type: ignore[arg-type]
-    return merged

@@ -16,8 +16,8 @@ from lmprog.runtime.result import Result
 
 
 async def rendered(program: Program, inputs: Mapping[str, Any], row: int = 0) -> tuple[Result, list[RequestMade]]:
-    """Run the program on a row in a dry run; return its result, and the requests that it would have sent, in the order of
-    the plan.
+    """Run the program on a row in a dry run; return its result, and the requests that it would have sent, in the order of the
+    plan. A run that fails, also by wrong `inputs`, has the requests until then.
 
     `row` is the row's number, from which seeds are derived.
     """
@@ -44,15 +44,13 @@ def names_step(path: str, step: str) -> bool:
 
 def has_step(plan: Plan, step: str) -> bool:
     """Return whether a program, or a sub-program of it, has the step that `step` names, as a user writes it (see
-    `names_step`).
-    """
+    `names_step`)."""
     return any(names_step(path, plain_path(step)) for path in _paths(plan, ""))
 
 
 def _paths(plan: Plan, around: str) -> Iterator[str]:
-    """Yield the paths of all steps of a program and of its sub-programs, without the turns of loops; `around` is the path
-    of the step that runs the program, with a `/` behind it (empty: it is no sub-program).
-    """
+    """Yield the paths of all steps of a program and of its sub-programs, without the turns of loops; `around` is the path of
+    the step that runs the program, with a `/` behind it (empty: it is no sub-program)."""
     for part in walk(plan.steps):
         yield f"{around}{part.path}"
         if isinstance(part.action, ProgramCall):

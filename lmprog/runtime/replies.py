@@ -19,7 +19,8 @@ from lmprog.lms.lm import Completion
 def is_cut(completion: Completion) -> bool:
     """Return whether a reply ended because it reached its limit of tokens.
 
-    Raises Unreadable for a reply without an answer: withheld by a content filter, refused, or nothing but thinking.
+    Raises Unreadable for a reply without an answer: withheld by a content filter, refused, cut before its first character, or
+    nothing but thinking.
     """
     text, ended = completion.text, ending(completion.finish_reason)
     other = "change the prompt or the input, or name another LM"
@@ -45,7 +46,8 @@ def is_cut(completion: Completion) -> bool:
 
 
 def _beside(completion: Completion, *names: str) -> object:
-    """Return what the provider wrote beside the words of a reply, under one of several names."""
+    """Return the first value that is not empty among the fields `names` of the provider's own form of a reply; None where
+    there is none."""
     return next((found for name in names if (found := (completion.message or {}).get(name))), None)
 
 
@@ -62,7 +64,8 @@ QUOTED = 20
 
 
 def with_start(error: Unreadable, text: str) -> str:
-    """Return the error's message with the start of the unreadable reply `text` added, unless the message quotes it already."""
+    """Return the error's message with the start of the unreadable reply `text` added, or that the reply is empty, unless the
+    message says so already."""
     start = " ".join(text[:200].split())
     if not start:
         return f"{error}; the reply is empty" if "empty" not in str(error) else str(error)
@@ -83,7 +86,7 @@ async def read_beside(module: Module, completion: Completion) -> Reading:
 
 
 def spoken(text: str) -> str:
-    """Return the text of a reply without the model's thinking; empty where all of it is thinking."""
+    """Return the text of a reply without the model's thinking; empty where all of it is thinking, or thinking does not end."""
     try:
         return thinking.prose(text, []).strip()
     except Unreadable:
@@ -106,8 +109,8 @@ def free_text(completion: Completion) -> str:
 def section(name: str, completion: Completion) -> str:
     """Return the text of the section `name` of a reply, or the whole reply where it has no such section.
 
-    Raises Unreadable for a reply that ended without an answer, and for one without the section that seems to refuse the
-    request.
+    Raises Unreadable for a reply that ended without an answer, and for one without the section that is cut, empty, or seems to
+    refuse the request.
     """
     cut = is_cut(completion)
     found = read((name,), completion.text, [], cut)

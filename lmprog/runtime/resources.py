@@ -34,7 +34,7 @@ class ReadyModule:
     output_type: Object
     adapter: AdapterReference | None
     weights: str
-    """Return the model's name, with the digest of its adapter if it has one."""
+    """The model's name, with the digest of its adapter if it has one."""
 
     @classmethod
     def of(cls, module: Module, plan: Plan) -> ReadyModule:
@@ -58,14 +58,15 @@ class Resources:
     settings.
 
     In a `dry_run` LMs are fakes, and so is each tool that writes or that is not on this machine: it returns a value of its
-    result type. Without `imports` no code of the program is imported. `budget` limits all runs, `recording` answers in
-    place of LMs and tools, `listeners` are exporters beside those of the spec. `dataclasses.replace` copies the settings
-    and none of the objects.
+    result type. Without `imports` no code of the program is imported, and all tools but searches are fakes. `budget` limits all
+    runs, `recording` answers in place of LMs and tools, `listeners` are exporters beside those of the spec.
+    `dataclasses.replace` copies the settings and none of the objects.
     """
 
     dry_run: bool = False
     imports: bool = True
-    """False: no tool is called that is code of the program, and a value of its type stands for what it would give."""
+    """False: no tool but a search is called, since it may be code of the program; a made-up value of its type stands for its
+    result."""
     budget: Budget | None = None
     """The common budget of all runs, including runs of sub-programs and judges."""
     recording: Recording | None = None
@@ -103,8 +104,9 @@ class Resources:
         return kept[1]
 
     def tool(self, tool: Tool) -> Callable[..., Any]:
-        """Return an async function that takes the tool's arguments by name and returns its result: real, fake in a dry
-        run, or recorded. Raises UsageError where the tool cannot be made."""
+        """Return an async function that takes the tool's arguments by name and returns its result. It is made once: a
+        recording's where there is one, a fake in a dry run (of a tool that writes or is not on this machine) and without
+        `imports`, else the real one. Raises UsageError where the tool cannot be made."""
         kept = self._tools.get(id(tool))
         if kept is None:
             if self.recording is not None:
@@ -140,8 +142,7 @@ class Resources:
 
     def remade(self, before: Mapping[str, Declared], after: Mapping[str, Declared]) -> dict[str, LM]:
         """Return new LMs, by id, for the declarations in `after` that name another model than those of the same id in
-        `before`, of the LM itself or of one that may answer in its place; empty where all models are the same.
-        """
+        `before`, of the LM itself or of one that may answer in its place; empty where all models are the same."""
         return {
             id: self.lm(lm)
             for id, lm in after.items()
@@ -149,7 +150,8 @@ class Resources:
         }
 
     def lm(self, declared: Declared) -> LM:
-        """Return the LM of a declaration in a sub-program or a judge; equal declarations share one LM."""
+        """Return the LM of a declaration in a sub-program or a judge: made when the declaration is first given, and the same
+        one after; a recording's where there is one, a fake in a dry run."""
         kept = self._lms.get(id(declared))
         if kept is None:
             from lmprog.lms.fake import FakeLM

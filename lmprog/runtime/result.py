@@ -19,8 +19,8 @@ from lmprog.traces.run_record import RunRecord, RunRecorder
 class Result:
     """The result of one run of a program on its `inputs`.
 
-    `outputs` is None where the run failed, and `error` says why (None: it did not); the records hold the calls made
-    until then.
+    `outputs` is None where the run failed, and `error` says why (None: it did not); the records hold the calls made until then.
+    A run that ended with `client_calls` has neither.
     """
 
     outputs: Mapping[str, Any] | None
@@ -59,7 +59,7 @@ def recorded(recorder: RunRecorder, result: Result, example: int, **more: Any) -
 class RunError(LmprogError):
     """Raised by calling a program whose run failed; `result` has its records.
 
-    The exit status is 3 where an outage is the cause.
+    The exit status of the command is 3 where an outage is the cause, else 1.
     """
 
     def __init__(self, result: Result) -> None:

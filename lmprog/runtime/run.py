@@ -70,9 +70,11 @@ class Run:
         return client if client is not None and self.parent is None and client.step == site.path else None
 
     def record(self, place: Place, kind: type[Record], **fields: Any) -> None:
-        """Add the record of an LM call (`kind` Invocation) or a tool call (ToolInvocation), and call `options.on_record`.
+        """Add the record of an LM call (`kind` Invocation) or a tool call (ToolInvocation) to `calls`, and call
+        `options.on_record`.
 
-        `place` is the position of the call, by which records are ordered; `fields` are fields of the record.
+        `place` is the position of the call, by which records are ordered; `fields` are those of the record, but for the
+        program, the row, the rollout, the parent and the tags, which are added here.
         """
         fields.update(program=self.plan.name, example=self.example, rollout=self.options.rollout, parent=self.parent)
         if tags := self.options.tags:
@@ -121,8 +123,10 @@ def _in_order(call: tuple[Place, type[Record], dict[str, Any]]) -> tuple[Place, 
 
 @contextlib.contextmanager
 def exported(run: Run, exports: Sequence[Exporter]) -> Iterator[RunTrace]:
-    """Yield the run's trace, for the block to fill in; when the block ends, also by an error or a cancellation, call each
-    exporter with it.
+    """Yield the run's trace, whose inputs, outputs and error the block fills in; when the block ends, also by an exception or a
+    cancellation (which is then the trace's error), add the records and call each exporter with it.
+
+    Without exporters nothing is added.
     """
     plan = run.plan if run.parent is None else None
     trace = RunTrace(run.plan.name, run.example, run.options.rollout, plan=plan, tags=run.options.tags)

@@ -53,7 +53,8 @@ class Runner(Protocol):
         """The number of processes that make runs; a program runs that many times its usual number of rows at once."""
 
     async def run(self, program: Runnable, job: Job) -> Result:
-        """Make a run, and return its result, which holds any failure. Raises BudgetExceeded for a spent budget."""
+        """Run `program` on the job's inputs, and return the result, which holds any failure of the run. What concerns more
+        than this run is raised, such as BudgetExceeded."""
 
 
 class Here:
@@ -62,7 +63,7 @@ class Here:
     workers = 1
 
     async def run(self, program: Runnable, job: Job) -> Result:
-        """Make the run in the running event loop, and pass its trace to the program's exporters."""
+        """Make the run in the running event loop, call the program's exporters with its trace, and return the result."""
         execution = Execution(program.plan, program.lms, program.resources, job.options, job.example, job.parent)
         with exported(execution.run, program.resources.exports(program.plan)) as trace:
             trace.inputs = job.inputs

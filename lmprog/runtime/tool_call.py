@@ -25,11 +25,12 @@ async def call_tool(
     module: str | None = None,
     within: tuple[int, ...] = (),
 ) -> Any:
-    """Call a tool, record the call, and return the tool's result. Raises ToolFailed where the tool fails.
+    """Call a tool with `arguments` (by parameter), record the call in `run`, and return the tool's result.
 
-    `site` is the position of the step, `module` the id of the agent that asked for the call (None: a tool step), and
-    `within` the numbers of the agent's turn and of the call in it (empty for a tool step). `arguments` are by
-    parameter; `run` keeps the record.
+    `site` is the position of the step, `module` the id of the agent that asked for the call (None: a tool step), and `within`
+    the numbers of the agent's turn and of the call in it (empty for a tool step). Raises ToolFailed where the tool fails, or a
+    step's arguments break a bound of its schema, and unchanged what concerns more than this run. Before a tool that writes
+    `options.before_write` is called; where that raises, nothing is called or recorded.
     """
     if tool.effects == "write" and run.options.before_write is not None:
         run.options.before_write(run.example)

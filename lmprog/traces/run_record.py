@@ -120,12 +120,12 @@ class RunRecorder:
         tags: Mapping[str, str] | None = None,
         **more: Any,
     ) -> RunRecord:
-        """Return the record of a run: its inputs, outputs (None: it has none) and error (None: it did not fail), with its
-        time from the first of its `calls` to the end of the last.
+        """Return the record of a run: its inputs, outputs (None: it has none) and error (None: it did not fail), with its time
+        from the first of its `calls` to the end of the last.
 
-        `example` is the row's number (or the id of a request), `rollout` the number of the row's sample, and `tags` are
-        the run's (None: those of its first call). `more` are further fields of RunRecord: the `columns`, `scores` and
-        `said` of a scored run, the `client_calls` with which a run ended.
+        `example` is the row's number (or the id of a request), `rollout` the number of the row's sample, and `tags` are the
+        run's (None: those of its first call). `more` are further fields of RunRecord: the `columns`, `scores` and `said` of a
+        scored run, the `client_calls` with which a run ended.
         """
         started = min((call.started for call in calls), default=None)
         ended = max((call.started + call.seconds for call in calls), default=0.0)

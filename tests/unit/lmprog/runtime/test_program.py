@@ -17,7 +17,8 @@ import lmprog
 from lmprog import BudgetExceeded, Completion, ProviderError, SpecError, UsageError
 from lmprog.aio.loops import run_async
 from lmprog.optimizers.candidate import Candidate
-from lmprog.runtime.program import MAX_LOOKAHEAD, laid_over
+from lmprog.runtime.change import laid_over
+from lmprog.runtime.program import MAX_LOOKAHEAD
 from lmprog.scoring.trace_scope import trace_of
 
 ECHO = """
