@@ -16,10 +16,11 @@ from lmprog.spending.worst_case import CallBound, Growth, asks
 def scoring_cost(
     programs: Iterable[tuple[str, Program]], rows: Sequence[Mapping[str, Any]], repeats: int, metrics: Sequence[str]
 ) -> Forecast:
-    """Return the worst case and estimate of scoring each program on the rows, `repeats` times each, a part for each
-    program.
+    """Return the worst case and estimate of scoring each program on the rows, `repeats` times each, with a part for each
+    program under its name in `programs` (at least one).
 
     `metrics` are the ids of the metrics, whose judges are included. Calls that wait for batches have the price of batches.
+    Times are estimated with the LMs and the concurrency of the first program.
     """
     listed = list(programs)
     first = listed[0][1]
@@ -31,7 +32,8 @@ def scoring_cost(
 
 
 def _judged(plan: Plan, metrics: Sequence[str]) -> list[CallBound]:
-    """Return the calls of the judges of one score, at the prices of batches where the program waits for batches."""
+    """Return the most calls of LM judges for one score by `metrics` (ids), at the prices of batches where the program's
+    calls wait for batches."""
     batch = any(lm.batch for lm in plan.lms.values())
     inner = {id(judge): judge for metric in metrics for judge in judges(plan, metric)}
     found = [ask for judge in inner.values() for ask in asks(judge, (), Growth(None, None))]

@@ -21,9 +21,8 @@ def rows_of(plan: Plan, split: str) -> list[dict[str, Any]]:
 
 
 def default_metric(plan: Plan) -> str:
-    """Return the id of the metric that `optimize` names, else of the only one; raise UsageError where there is none, or
-    several.
-    """
+    """Return the id of the metric that the program's `optimize` names, without `optimize` that of its only metric; raise
+    UsageError where there is none, or several."""
     if plan.optimize is not None:
         return plan.optimize.metric
     if len(plan.metrics) == 1:

@@ -1,8 +1,8 @@
 """Binomial probabilities and quantiles of Student's t, for the intervals and tests of `statistics.py`.
 
-They stand here since the packages that have them are larger than all of the rest that an evaluation needs. Both distributions
-follow from the incomplete beta function, whose continued fraction is evaluated by Lentz's method (W. Press and others,
-Numerical Recipes, third edition, section 6.4). The tests compare all of it with scipy's values.
+They are written here since the packages that have them are larger than everything else that an evaluation needs. Both
+distributions follow from the incomplete beta function, whose continued fraction is evaluated by Lentz's method (W. Press and
+others, Numerical Recipes, third edition, section 6.4). The tests compare all of it with scipy's values.
 """
 
 from __future__ import annotations

@@ -34,13 +34,14 @@ async def score_rows(
     concurrency: int | None = None,
     on_row: Callable[[RowScore], None] | None = None,
 ) -> AsyncIterator[RowScore]:
-    """Run and score each row `repeats` times, each repeat with its own seeds; yield the scores in the order of the
-    rows.
+    """Run and score each row once for each of `repeats`, with other seeds each time; yield the scores repeat by repeat, in the
+    order of the rows.
 
-    Of several metrics the first is the score, the others are in its `others`. `options` None are the usual ones. At
-    most `concurrency` rows (None: the program's) run at a time, and as many are scored beside them. Rows that an outage
-    ended are run again after the others of their repeat, and come last. `on_row` is called with each score (None:
-    nothing is). Raises UsageError for an unknown metric, BudgetExceeded for a spent budget.
+    Of several metrics the first is the score, the others are in its `others`. `options` None are the usual ones; their rollout
+    is the number of the repeat. At most `concurrency` rows (None: the program's) run at a time, and as many are scored beside
+    them. Rows that an outage ended are run again (twice at most) after the others of their repeat, and come last in it.
+    `on_row` is called with each score before it is yielded (None: nothing is). Raises UsageError for an unknown metric or an
+    empty list of them, and BudgetExceeded for a spent budget.
     """
     scorers = [Scorer(program, id) for id in ([metric] if isinstance(metric, str) else dict.fromkeys(metric))]
     if not scorers:
@@ -112,10 +113,10 @@ def _reported(row: RowScore, on_row: Callable[[RowScore], None] | None) -> RowSc
 async def scored_by(
     scorers: Sequence[Scorer], row: Mapping[str, Any], result: Result, index: int, options: RunOptions
 ) -> RowScore:
-    """Return the score of one run's result by the first scorer, with those of the other scorers in its `others`.
+    """Return the score of one run's result by the first scorer, with those of the other scorers in its `others`, by metric.
 
     `row` is the data row, `index` its number; judges draw by the seed and rollout of `options`. A metric that others are
-    computed from is computed once.
+    computed from is computed once, unless it fails.
     """
     shared: dict[str, Score] = {}
     found = {scorer.metric.id: await scored(scorer, row, result, index, options, shared) for scorer in scorers}
@@ -131,12 +132,12 @@ async def scored(
     options: RunOptions,
     shared: dict[str, Score] | None = None,
 ) -> RowScore:
-    """Return the score of one run's result: the metric's lowest value for the program's own failure, no score for an
-    outage.
+    """Return the score of one run's result: the metric's lowest value for the program's own failure, no score for an outage.
 
-    `lmprog.blame` decides which of the two a failure is. `row` is the data row, `index` its number; judges draw by the
-    seed and rollout of `options`. `shared` holds scores of other metrics for the same result, by id, and gets those
-    computed here (None: none are shared).
+    A failure may be the run's or the metric's; `lmprog.blame` decides which of the two it is. `row` is the data row, `index`
+    its number; judges draw by the seed and rollout of `options`. `shared` holds scores of other metrics for the same result, by
+    id, and those computed here are added to it (None: none are shared). Raises BudgetExceeded where a judge meets a spent
+    budget.
     """
     judged: list[Record] = []
 
@@ -169,10 +170,11 @@ async def aevaluate(
 async def aevaluate(
     program: Program, rows: Sequence[Mapping[str, Any]], metric: str | list[str] | tuple[str, ...], **how: Any
 ) -> Scores | dict[str, Scores]:
-    """Do what `evaluate` does, in a running event loop, with its options `repeats`, `options`, `concurrency` and
-    `on_row`.
+    """Run `program` on `rows` and score each run, in a running event loop; return all scores in the order of the rows, for
+    several metrics a mapping by metric.
 
-    Tools that write are called, not refused. Several metrics give a mapping by metric.
+    `how` are the arguments `repeats`, `options`, `concurrency` and `on_row` of `evaluate`. Tools that write are called, not
+    refused. Raises UsageError for an unknown metric or an empty list of them, and BudgetExceeded for a spent budget.
     """
     found = [row async for row in score_rows(program, rows, metric, **how)]
     found.sort(key=lambda score: (score.row, score.repeat))
@@ -223,16 +225,16 @@ def evaluate(
     on_row: Callable[[RowScore], None] | None = None,
     allow_writes: bool = False,
 ) -> Scores | dict[str, Scores]:
-    """Run `program` on `rows` and score each run by `metric`; return all scores, for several metrics a mapping by
-    metric.
+    """Run `program` on `rows` and score each run by `metric`; return all scores, for several metrics a mapping by metric.
 
-    `rows` are mappings, a data frame or a data set; None takes the rows of the data split `split` (None: `test`). Of
-    either only the first `limit` count (None: all). With `metric` None it is the one that `optimize` names, or the only
-    one. Every row is run `repeats` times, each time with other seeds, at most `concurrency` at once (None: as the spec
-    says), with `options` (None: the usual ones); `on_row` is called with each score (None: nothing is). A program with
-    tools that write is refused unless `allow_writes`. Runs that an outage ended have no score (`errors`); other failed
-    runs have the metric's lowest value (`failures`). Raises UsageError for an unknown metric, for no rows, and for
-    refused tools, and RowsError where the split cannot be read.
+    `rows` are mappings, a data frame or a data set; None takes the rows of the data split `split` (None: `test`). Of either
+    only the first `limit` count (None: all). With `metric` None it is the one that `optimize` names, or the only one. Every row
+    is run `repeats` times, each time with other seeds, at most `concurrency` at once (None: as the spec says), with `options`
+    (None: the usual ones); `on_row` is called with each score (None: nothing is). A program with tools that write is refused
+    unless `allow_writes`. Runs that an outage ended, and ended again when they were repeated, have no score (`errors`); other
+    failed runs have the metric's lowest value (`failures`). Without rows the scores are empty, and have no `mean`. Raises
+    UsageError for a metric or split that the program does not have, for `rows` beside a `split` and for refused tools,
+    RowsError where the split cannot be read, and BudgetExceeded for a spent budget.
     """
     if rows is not None and split is not None:
         raise UsageError(f"give rows, or name the split {split!r}, but not both")

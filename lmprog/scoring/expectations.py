@@ -24,7 +24,9 @@ def differences(expect: Mapping[str, Expected], outputs: Mapping[str, Any]) -> l
 
 
 def untrue(asserts: Sequence[Expression], scope: Mapping[str, Any]) -> list[str]:
-    """Return a line of text for each expression of `asserts` that is not true, with the values that it reads from `scope`."""
+    """Return a line of text for each expression of `asserts` that is not True, with the values that it reads, and for each
+    that cannot be computed, with the error. `scope` has the values by the first names that expressions read: `inputs`,
+    `outputs`, `vars` and `trace`."""
     found = []
     for expression in asserts:
         try:
@@ -110,11 +112,13 @@ _HOLDS: dict[str, Callable[[Check, Any], bool]] = {
     "at_least": lambda check, value: _number(value) and value >= check.value,
     "at_most": lambda check, value: _number(value) and value <= check.value,
 }
-"""Predicates by the kind of a check: true where it holds of a value; `partial` has its own lines for each field."""
+"""Functions of a check and a value by the kind of the check, True where the value is as the check says; the kind `partial`
+is left out, since `_fields` compares its fields one by one."""
 
 
 def equal(expected: Any, actual: Any) -> bool:
-    """Return whether two values are equal: texts exactly, numbers up to rounding, and True is not 1."""
+    """Return whether two plain values are equal, at any depth: texts exactly, numbers up to rounding (CLOSE), and True is not
+    1."""
     if isinstance(expected, bool) or isinstance(actual, bool):
         return expected is actual
     if isinstance(expected, int | float) and isinstance(actual, int | float):

@@ -30,24 +30,27 @@ from lmprog.traces.record import Record
 
 @dataclass(frozen=True)
 class Score:
-    """A score (`value`) that a metric returns where a number is not enough: with `feedback` in words (None: none),
-    which optimizers such as gepa read, and with `parts`, rewards by module id, for training of modules by rewards of
-    their own."""
+    """A score (`value`) that a metric returns where a number is not enough: with `feedback` in words (None: none), which
+    optimizers such as gepa read.
+
+    `parts` are rewards by module id, which the reward of a training sets; those that a Python metric returns are dropped.
+    """
 
     value: float
     feedback: str | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
-    """Rewards by module, where the training of modules follows rewards of their own."""
+    """Rewards by module, where `optimize.reward` names a metric for each module; else empty."""
 
 
 class MetricFailed(LmprogError):
-    """The error for a metric that raised, or that returned something other than a number within its range."""
+    """The error for a metric that raised, that returned something other than a number within its range, or whose judge
+    failed by itself."""
 
 
 class Scorer:
-    """Computes one metric of a program for the results of its runs. A run that failed has no outputs to compute it from:
-    what it scores is decided in `scoring/evaluation.py`.
-    """
+    """Computes one metric of a program, by its id, for the results of the program's runs. A run that failed has no outputs
+    to compute it from: `scored` in `scoring/evaluation.py` decides what it scores. Raises UsageError where the program has
+    no metric of this id."""
 
     def __init__(self, program: Program, metric: str) -> None:
         metrics = program.plan.metrics
@@ -77,13 +80,15 @@ class Scorer:
         judged: list[Record] | None = None,
         scores: dict[str, Score] | None = None,
     ) -> Score:
-        """Return the metric's score of one result that has outputs.
+        """Return the metric's score of one result, which must have outputs.
 
-        `inputs` are those of the run, `row` is the whole data row, and `example` its number. Judges draw by `example`
-        and by the seed and rollout of `options` (None: seed 0, rollout 0); their calls are added to `judged` (None: not
-        kept). `scores` holds the same result's scores by other metrics, by id, and gets those that are computed (None:
-        none are shared). Raises MetricFailed where the metric raised; for an outage ProviderError where an LM judge had
-        no answer, and ConnectionFailed where the connection of a judge's tool or of a Python metric failed.
+        `inputs` are those of the run, `row` is the whole data row, and `example` its number. Judges draw by `example` and by
+        the seed and rollout of `options` (None: seed 0, rollout 0); their calls are added to `judged` (None: not kept).
+        `scores` holds the same result's scores by other metrics, by id, and those computed here are added to it (None: none are
+        shared). Where the metric fails, the value of its `on_error` is the score. Raises MetricFailed where it fails without
+        `on_error` or is outside of its range; for an outage ProviderError where an LM judge had no answer, and ConnectionFailed
+        where the connection of a judge's tool or of a Python metric failed; UsageError where the metric compares runs and the
+        scorer is not one of `among`; and unchanged what concerns more than one run, such as BudgetExceeded.
         """
         assert result.outputs is not None
         chosen = options or RunOptions()
@@ -116,9 +121,10 @@ class Scorer:
         return self._reads("runs")
 
     def among(self, results: Sequence[Result], place: int) -> Self:
-        """Return a scorer for run number `place` (from 0) of `results`, for a metric that compares the runs of one row.
+        """Return a copy of the scorer for run number `place` (from 0) of `results`, for a metric that compares the runs of one
+        row (`runs`).
 
-        `results` are those runs of the row that ended without an outage.
+        `results` are those runs of the row that ended without an outage, in their order.
         """
         found = copy(self)
         found._runs = (results, place)
@@ -229,7 +235,8 @@ class Judging:
 
 
 def _joined(words: Mapping[str, str]) -> str | None:
-    """Return the feedback of the metrics that a score is made of; of several, each with the name of its metric."""
+    """Return the feedback of the metrics that a score is computed from as one text, of several a line for each with the name
+    of its metric; None where `words`, the feedback by metric, is empty."""
     if len(words) < 2:
         return next(iter(words.values()), None)
     return "\n".join(f"{id}: {said}" for id, said in words.items())

@@ -17,16 +17,16 @@ from lmprog.scoring.distributions import binomial_above, binomial_pmf
 from lmprog.scoring.statistics import mid_p
 
 WANTED = 0.8
-"""The power that is asked for: the share of true gains of that size that are confirmed."""
+"""The power that is asked for: the probability with which a true gain is to be confirmed."""
 CHANGING = 0.3
-"""The share of rows that are taken to change, for the better or the worse; where a gain is larger, as many as it."""
+"""The share of rows that are taken to change, for the better or the worse; for a larger gain, the gain itself."""
 
 
 def power(rows: int, gain: float, level: float, changing: float = CHANGING) -> float:
-    """Return the probability that a test of paired scores confirms a true gain with `rows` rows.
+    """Return the probability that McNemar's mid-p test confirms a true gain with `rows` rows, which are right or wrong.
 
     `gain` is a share of the rows (0 to 1), `level` the one-sided level of the test, and `changing` the share of rows whose
-    score changes at all.
+    score changes at all, for the better or the worse; it counts as `gain` where that is larger.
     """
     share = max(changing, gain)
     better = (1 + gain / share) / 2 if share else 0.5
@@ -48,7 +48,8 @@ def least_gain(rows: int, level: float, changing: float = CHANGING) -> float | N
 
 @lru_cache
 def _needed(rows: int, level: float) -> list[int]:
-    """Return for 0 to `rows` changed rows how many must be better for the test to pass; one more than all where none do."""
+    """Return a list that has, for each number of changed rows from 0 to `rows`, how many of them must be better for the test
+    to pass; one more than there are where it cannot pass."""
     found = [1]
     for changed in range(1, rows + 1):
         # One more changed row needs as many better ones, or one more.

@@ -28,9 +28,10 @@ R = TypeVar("R")
 
 
 async def run_all(work: Sequence[Callable[[], Awaitable[T]]], *, together: int) -> list[T]:
-    """Start all runs of `work` at once; return their results in the order of `work`.
+    """Start all runs of `work` at once, each by calling its function; return their results in the order of `work`.
 
-    Those that an outage ended are made again, at most `together` at a time, as by `run_again`.
+    Those that an outage ended are made again by another call, at most `together` at a time, as `run_again` says. Raises what a
+    run raises; the others are then cancelled.
     """
     runs = await all_of([make() for make in work])
     lost = [place for place, run in enumerate(runs) if run.value is None]
@@ -53,12 +54,13 @@ async def run_again(
     others: bool,
     is_lost: Callable[[T], bool] = lambda run: run.value is None,
 ) -> list[T]:
-    """Repeat each lost run (`is_lost`: one that an outage ended) until it has a score, up to AGAIN (2) times; return
-    the last results in the order of `lost`.
+    """Repeat each lost run (`is_lost`: one that an outage ended) until it has a score, up to AGAIN (2) times; return the last
+    results in the order of `lost`.
 
-    `run` gets the index of a lost run and its last result. At most `together` run at a time. `others` says whether any
-    other run was scored: where none was, the first is made again by itself, and the rest only if that is scored. A run
-    that called a tool that writes is not made again. A spent budget ends the repeats, and runs still lost stay so.
+    `run` is called with the index of a lost run in `lost` and its last result, and makes it again. At most `together` run at a
+    time. `others` says whether any other run was scored: where none was, the first is made again by itself, and the rest only
+    if that is scored. A run that is not `repeatable` (it called a tool that writes) is not made again. A spent budget ends the
+    repeats without an exception, and runs still lost stay so.
     """
     found = list(lost)
     gate = asyncio.Semaphore(together)
@@ -82,7 +84,8 @@ async def run_again(
 
 
 async def all_of(work: Sequence[Awaitable[R]]) -> list[R]:
-    """Return the results of all of `work`, which is done at the same time; where some of it raises, the rest is cancelled."""
+    """Return the results of all of `work`, in its order, which is done at the same time; where one raises, the others are
+    cancelled and its exception is raised."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         return await asyncio.gather(*tasks)

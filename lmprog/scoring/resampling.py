@@ -14,16 +14,18 @@ from types import ModuleType
 from typing import Any
 
 RESAMPLES = 10_000
+"""Resamples that are drawn for an interval or a test."""
 _STATE = 35399562948360463058890781895381311971
 _STEP = 87136372517582989555478159403783844777
 """State and increment of PCG64 with the seed 0."""
 _FACTOR = 0x2360ED051FC65DA44385DF649FCCF645
+"""The factor by which PCG64 multiplies its state."""
 _BITS_32, _BITS_64, _BITS_128 = 2**32 - 1, 2**64 - 1, 2**128 - 1
 
 
 def means(values: Sequence[float]) -> list[float]:
-    """Return the means of RESAMPLES (10,000) bootstrap resamples of the values, each of as many values drawn with
-    replacement."""
+    """Return the means of RESAMPLES (10,000) bootstrap resamples of the values (at least one), each of as many values drawn
+    with replacement."""
     n = len(values)
     if (numpy := _numpy()) is None:
         draw = integers(n)
@@ -82,7 +84,8 @@ def percentiles(values: Sequence[float], shares: Sequence[float]) -> list[float]
 
 
 def integers(n: int) -> Iterator[int]:
-    """Yield integers from 0 to n - 1 at random: the same that numpy's `default_rng(0).integers(n)` draws, one by one."""
+    """Yield integers from 0 to n - 1 at random, without end: the same that numpy's `default_rng(0).integers(n)` draws, one
+    by one. `n` is at least 1."""
     if n == 1:
         while True:
             yield 0
@@ -98,7 +101,8 @@ def integers(n: int) -> Iterator[int]:
 
 
 def _chosen(numpy: ModuleType, n: int, length: int) -> Iterator[Any]:
-    """Yield all draws in blocks of rows that take about 16 MB."""
+    """Yield numpy arrays of random integers from 0 to n - 1, in all RESAMPLES rows of `length` draws, in blocks of rows that
+    take about 16 MB."""
     random, rows = numpy.random.default_rng(0), max(1, min(RESAMPLES, 2_000_000 // length))
     for done in range(0, RESAMPLES, rows):
         yield random.integers(0, n, (min(rows, RESAMPLES - done), length))

@@ -21,13 +21,13 @@ from lmprog.traces.usage import Usage, usage_of
 
 @dataclass(frozen=True)
 class RowScore:
-    """The score of one run of one data row: the row's number, the number of the repeat (from 0), the value, and the
-    run's result.
+    """The score of one run of one data row: the row's number, the number of the repeat (from 0), the value, and the run's
+    result.
 
-    `value` is None where an outage (a provider or connection failure) ended the run, and the metric's lowest value
-    where the program itself made the run fail; `cause` and `kind` then say why (None: it did not fail). `feedback` are
-    the metric's words (None: none). `judged` are the calls of LM judges, `earlier` the calls of runs that an outage
-    ended before this one, `parts` rewards by module, and `others` the scores by further metrics.
+    `value` is None where an outage (a provider or connection failure) ended the run, and the metric's lowest value where the
+    program itself made the run fail; `cause` and `kind` then say why (None: it did not fail). `feedback` are the metric's
+    words, or for a failure its reason (None: none). `judged` are the calls of LM judges for this metric, `earlier` the calls of
+    runs of the row that an outage ended before this one, `parts` rewards by module, and `others` the scores by further metrics.
     """
 
     row: int
@@ -44,7 +44,7 @@ class RowScore:
     earlier: Sequence[Record] = ()
     """The calls of runs before this one, which an outage ended."""
     parts: Mapping[str, float] = field(default_factory=dict)
-    """Other scores of the run, by module (`lmprog.scoring.metrics.Score`)."""
+    """Rewards of the run by module, where a training has one for each; else empty."""
     others: Mapping[str, RowScore] = field(default_factory=dict)
     """The scores of the run by other metrics, where several are computed."""
 
@@ -60,7 +60,7 @@ class RowScore:
 
     @property
     def repeatable(self) -> bool:
-        """True where the run called no tool that writes, so that running the row again is safe."""
+        """True where neither the run nor its judges called a tool that writes, so that running the row again is safe."""
         return not any(
             isinstance(made, ToolInvocation) and made.wrote for made in (*self.result.records, *self.all_judged)
         )
@@ -143,8 +143,8 @@ class Scores:
     def of_values(metric: str, values: Iterable[tuple[int, float | None]], kinds: Sequence[str | None] = ()) -> Scores:
         """Return Scores made from saved values of a metric: pairs of a row's number and its score, None for an outage.
 
-        The runs' outputs were not saved, so its results are empty. `kinds` are the kinds of the failures, in the order of
-        the values.
+        The runs' outputs were not saved, so its results are empty. `kinds` are the kinds of the failures, in the order of the
+        values (None: it did not fail), and may be fewer than these.
         """
         kept = list(values)
         given = [*kinds, *[None] * (len(kept) - len(kinds))]
@@ -155,9 +155,8 @@ class Scores:
 
     @property
     def kept(self) -> list[tuple[int, float | None]]:
-        """The values to save, from which `of_values` makes Scores again: each row's number and mean score, None for an
-        outage.
-        """
+        """The values to save, from which `of_values` makes Scores again: each row's number and mean score, None where
+        outages ended all its runs."""
         return [(row, self.by_row.get(row)) for row in dict.fromkeys(run.row for run in self.rows)]
 
     @cached_property
@@ -173,8 +172,8 @@ class Scores:
     def estimate(self) -> Estimate:
         """The mean over rows with its 95% interval.
 
-        Raises UsageError where there are no rows, ProviderError where every row is an outage, LmprogError where no row
-        fits the inputs of the program.
+        Raises UsageError where there are no rows, ProviderError where outages left every row without a score, LmprogError where
+        no row fits the inputs of the program.
         """
         if not self.rows:
             raise UsageError("there are no rows to score")
@@ -197,12 +196,12 @@ class Scores:
 
     @property
     def mean(self) -> float:
-        """The mean score over the rows that have one."""
+        """The mean score over the rows that have one. Raises what `estimate` raises."""
         return self.estimate.mean
 
     @property
     def ci95(self) -> tuple[float, float]:
-        """The lower and the upper end of the 95% interval of the mean."""
+        """The lower and the upper end of the 95% interval of the mean. Raises what `estimate` raises."""
         return self.estimate.ci95
 
     @property
@@ -235,7 +234,7 @@ class Scores:
 
     @property
     def usage(self) -> Usage:
-        """The calls, tokens and cost of the program's runs, runs that an outage ended included."""
+        """The calls, tokens and cost of the program's runs, without those of judges; runs that an outage ended are included."""
         return usage_of([*row.earlier, *row.result.records] for row in self.rows)
 
     @property
@@ -261,7 +260,11 @@ class Scores:
 
 
 def scored_run(recorder: RunRecorder, row: RowScore, columns: Mapping[str, Any], metrics: Sequence[str]) -> RunRecord:
-    """Return the record of a scored run for a trace; `columns` is the data row, and the first of `metrics` made the score."""
+    """Return the record of a scored run for a trace, with its scores and the words of the metrics, which are the reason of a
+    failure where there are no others.
+
+    `columns` is the whole data row, and the first of `metrics` (ids) made the score of `row`.
+    """
     scores = {metrics[0]: row, **row.others}
     return recorded(
         recorder,
@@ -275,6 +278,7 @@ def scored_run(recorder: RunRecorder, row: RowScore, columns: Mapping[str, Any],
 
 
 def _by_kind(rows: Iterable[RowScore]) -> dict[str, tuple[int, str]]:
+    """Return, by kind of failure, the number of the runs and the reason of the first, for an own failure after its row."""
     found: dict[str, tuple[int, str]] = {}
     for row in rows:
         # What a row met by its own is found by it; an outage is of no row.

@@ -13,14 +13,14 @@ LEVEL = 0.025
 GAIN = 0.1
 """The gain that enough rows would show."""
 MOST = 2000
-"""Rows beyond which nobody calls them few."""
+"""The number of rows at which the search for enough rows ends; so many are never called few."""
 
 
 def few(rows: int, ci95: Sequence[float] | None = None, level: float = LEVEL) -> str | None:
-    """Return a remark for a report, that `rows` rows can show only large gains; None where they are enough.
+    """Return a remark for a report, a sentence that `rows` rows can show only large gains; None where they are enough.
 
-    `ci95` is the interval of a measured difference: where it excludes 0, the rows did show it, and there is no remark
-    (None: nothing is measured yet). `level` is the one-sided level of the test.
+    `ci95` has the lower and upper end of the interval of a measured difference: where it excludes 0, the rows did show it, and
+    there is no remark (None: nothing is measured yet). `level` is the one-sided level of the test (0 to 1).
     """
     if rows >= enough(level) or (ci95 is not None and not ci95[0] <= 0 <= ci95[1]):
         return None
@@ -32,8 +32,8 @@ def few(rows: int, ci95: Sequence[float] | None = None, level: float = LEVEL) ->
 
 @lru_cache
 def enough(level: float = LEVEL) -> int:
-    """Return how many rows show a gain of GAIN (0.1), 10 points of 100, with the probability WANTED (0.8), at a
-    one-sided level (0 to 1)."""
+    """Return the smallest number of rows that show a gain of GAIN (0.1), 10 points of 100, with the probability WANTED
+    (0.8), at a one-sided level (0 to 1); MOST (2000) where fewer do not."""
     return bisect_left(range(MOST), WANTED, lo=1, key=lambda rows: power(rows, GAIN, level))
 
 

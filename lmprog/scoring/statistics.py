@@ -56,7 +56,7 @@ class Difference(Estimate):
     p: float
     better: int = 0
     worse: int = 0
-    """Rows that became better and worse; those of the n that are left are equal."""
+    """The number of rows that became worse; those that became neither better nor worse are equal."""
 
     def as_json(self) -> dict[str, Any]:
         """Return a dictionary of `mean`, `ci95` (a list of two numbers) and `p`."""
@@ -69,7 +69,8 @@ class Difference(Estimate):
 
     @property
     def verdict(self) -> str:
-        """The words of a report for a change with this difference: `kept` or `no significant change`."""
+        """The words of a report for a change with this difference: `kept` for a significant gain, else `no significant
+        change`, also for a loss."""
         return "kept" if self.significant_gain else "no significant change"
 
     def __str__(self) -> str:
@@ -124,9 +125,10 @@ def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Estimate | None:
 def gain_p(before: Sequence[float], after: Sequence[float]) -> float:
     """Return the one-sided p value for `after` being better than `before`, scores of the same rows in the same order.
 
-    It is the mid-p value of the sign-flip test; where all changes are of one size, as of scores of 0 or 1, that is McNemar's
-    mid-p (M. Fagerland, S. Lydersen and P. Laake, BMC Medical Research Methodology 13:91, 2013), whose error stays near the
-    level where the exact test, of few rows, stays far below it.
+    It is 1 where no score changed, else the mid-p value of the sign-flip test; where all changes are of one size, as of scores
+    of 0 or 1, that is McNemar's mid-p (M. Fagerland, S. Lydersen and P. Laake, BMC Medical Research Methodology 13:91, 2013),
+    whose error stays near the level where the exact test, of few rows, stays far below it. Raises ValueError where the lists
+    differ in length.
     """
     changed = [b - a for a, b in zip(before, after, strict=True) if abs(b - a) > ROUNDING]
     if not changed:
@@ -146,12 +148,13 @@ def mid_p(better: int, changed: int) -> float:
 
 
 def _around(center: float, low: float, high: float) -> tuple[float, float]:
-    """Return the interval, which rounding must not put beside its own mean."""
+    """Return the interval from `low` to `high`, widened to hold its mean `center`, which rounding may put outside of it."""
     return min(low, center), max(high, center)
 
 
 def _p_value(differences: Sequence[float]) -> float:
-    """Return the two-sided p value of no difference."""
+    """Return the two-sided p value of no difference, for the differences of paired scores: McNemar's exact one where each is
+    0, 1 or -1, else that of the sign-flip test; 1 where fewer than two are not 0."""
     changed = [difference for difference in differences if difference]
     if len(changed) < 2:
         return 1.0  # the sign of one difference is as likely as the other
@@ -171,7 +174,7 @@ def _p_value(differences: Sequence[float]) -> float:
 
 
 def _wilson(share: float, n: int) -> tuple[float, float]:
-    """Return the shares that the score test does not refuse where `share` of n rows are hits."""
+    """Return Wilson's score interval (95%) of a share, where `share` (0 to 1) of n rows are hits."""
     square = _Z * _Z / n
     center = share + square / 2
     half = math.sqrt(square * (share * (1 - share) + square / 4))
@@ -179,10 +182,11 @@ def _wilson(share: float, n: int) -> tuple[float, float]:
 
 
 def _tango(better: int, worse: int, n: int) -> tuple[float, float]:
-    """Return the differences of two shares that the score test does not refuse, of n pairs with so many changes each way."""
+    """Return Tango's score interval (95%) of a paired difference of shares, where of n pairs `better` became right and
+    `worse` became wrong."""
 
     def distance(difference: float) -> float:
-        """Return the score statistic; it falls from above z to below -z over [-1, 1]."""
+        """Return the score statistic of a difference (-1 to 1) as z value; it falls from above 1.96 to below -1.96."""
         b = (2 * n - better + worse) * difference - better - worse
         c = -worse * difference * (1 - difference)
         share = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
@@ -199,7 +203,7 @@ def _tango(better: int, worse: int, n: int) -> tuple[float, float]:
 
 
 def _root(falling: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a falling function of the values from low to high is 0, to the last digit, by halving."""
+    """Return the value between `low` and `high` at which a falling function is 0, to the last digit, by bisection."""
     while low < (middle := (low + high) / 2) < high:
         if falling(middle) > 0:
             low = middle
@@ -209,10 +213,10 @@ def _root(falling: Callable[[float], float], low: float, high: float) -> float:
 
 
 def _of_equal(value: float, n: int) -> tuple[float, float]:
-    """Return the interval of a mean of n equal values, of which resampling makes a point.
+    """Return the 95% interval of a mean of n equal values, for which resampling would give an interval without width.
 
-    With 97.5% on each side, fewer than 1 - 0.025^(1/n) of all rows have another value; these are taken to be 0 or 1, or as
-    far away as that for values beyond.
+    With 97.5% on each side, fewer than 1 - 0.025^(1/n) of all rows have another value; these are taken to be 0 or 1, or as far
+    away as that for values beyond.
     """
     unseen = 1 - 0.025 ** (1 / n)
     low, high = min(0.0, value), max(1.0, value)
@@ -220,6 +224,7 @@ def _of_equal(value: float, n: int) -> tuple[float, float]:
 
 
 def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
+    """Return the bootstrap's 95% interval of the mean of the values (at least one); of one value it has no width."""
     if len(values) == 1:
         return values[0], values[0]
     low, high = resampling.percentiles(resampling.means(values), _levels(len(values)))
@@ -227,6 +232,7 @@ def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _levels(n: int) -> tuple[float, float]:
-    """Return the shares of resamples between which a mean of n normal values would stand with its t interval."""
+    """Return the two quantiles (0 to 1) of the resamples' means that are the ends of the interval for n values (at least 2):
+    2.5% and 97.5%, taken further out for few values as Student's t is wider than the normal distribution."""
     level = NORMAL.cdf(math.sqrt(n / (n - 1)) * t_quantile(0.025, n - 1))
     return level, 1 - level

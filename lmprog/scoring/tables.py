@@ -18,10 +18,11 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Group:
-    """The mean score, with its interval (`estimate`), of the rows that have one value in a column.
+    """The mean score, with its interval (`estimate`), of the rows that have the same `value` in a column (None: also those
+    without the column).
 
-    `precision`, where the column holds labels: the share (0 to 1) of the runs that output this label which are right;
-    None where none do.
+    `precision`, where the column holds labels: the share (0 to 1) of the runs that output this label which are right; None
+    where none do, and for other columns.
     """
 
     value: Any
@@ -59,10 +60,11 @@ def labels_of(plan: Plan, metric: str) -> Labels | None:
 
 
 def by_column(scores: Scores, rows: Rows, column: str, labels: Labels | None = None) -> list[Group]:
-    """Return the mean score of the rows of each value of a column, in the order of the values.
+    """Return the mean score of the rows of each value of a column, in the order of the values: numbers by size, others by their
+    text. Rows without a score are left out; `rows` are the data rows that were scored, by their numbers.
 
-    With `labels` of that column each group has the precision of its label too (None: no labels). Raises UsageError
-    where no row has the column.
+    With `labels` of that column each group has the precision of its label too (None: no labels). Raises UsageError where no row
+    has the column.
     """
     if not any(column in row for row in rows):
         known = ", ".join(dict.fromkeys(name for row in rows for name in row))
@@ -78,7 +80,8 @@ def by_column(scores: Scores, rows: Rows, column: str, labels: Labels | None = N
 
 
 def _precision(scores: Scores, rows: Rows, labels: Labels) -> dict[tuple[bool, str], float]:
-    """Return the precision of each predicted value; empty where the metric does not compare the two labels."""
+    """Return the precision of each predicted value, by its key (`_word`); empty where a score is not 1 for equal labels and
+    0 for others, so that the metric compares them in another way."""
     said: dict[tuple[bool, str], list[bool]] = {}
     for run in scores.rows:
         if run.value is None or run.result.outputs is None or run.kind == "metric":
@@ -94,7 +97,8 @@ def _precision(scores: Scores, rows: Rows, labels: Labels) -> dict[tuple[bool, s
 def confusions(scores: Scores, rows: Rows, labels: Labels) -> list[tuple[Any, Any, int]]:
     """Count wrong labels; return `(wanted, predicted, number of runs)` for each pair, the most frequent first.
 
-    An unreadable reply predicts None.
+    `rows` are the data rows that were scored, by their numbers. An unreadable reply predicts None; runs that an outage or
+    another failure ended are left out.
     """
     counts: Counter[tuple[tuple[bool, str], tuple[bool, str]]] = Counter()
     values: dict[tuple[bool, str], Any] = {}

@@ -29,19 +29,20 @@ Test = ExampleTest | GateTest
 class Outcome:
     """The outcome of one test of a spec, by the test's name; its `status` is passed, failed, or error.
 
-    `error` is an outage or a failure of the machine, which says nothing about the program. `message` says why the test
-    did not pass, `seconds` is its time, `score` the score of a gate (None: it is no gate, or was not scored), and
-    `records` are its calls of LMs and tools.
+    `error` is an outage or a failure of the machine, which says nothing about the program. `message` says why the test did not
+    pass, and of one that passed its score, if it has one; `seconds` is its time, `score` the score of a gate (None: it is no
+    gate, or was not scored), and `records` are its calls of LMs and tools, those of judges included.
     """
 
     spec: Path
     name: str
     status: Literal["passed", "failed", "error"]
     message: str = ""
-    """The reason why the test did not pass, a line for each difference; for a gate that passed, its score."""
+    """The reason why the test did not pass, a line for each difference; where it passed, the score of a gate or by the
+    test's metric, else empty."""
     seconds: float = 0.0
     score: Estimate | None = None
-    """The score of a gate."""
+    """The score of a gate; None for other tests, and where a gate has none."""
     records: Sequence[Record] = ()
     """Calls of LMs and tools, of judges too."""
 
@@ -69,11 +70,12 @@ async def outcomes(
     on_run: Callable[[], None] | None = None,
     compared: bool = True,
 ) -> AsyncIterator[Outcome]:
-    """Run the tests of `spec` and yield their outcomes in the order of `tests`: examples all at once, gates one after
-    the other.
+    """Run the tests of `spec` and yield their outcomes in the order of `tests`: examples all at once, gates one after the
+    other.
 
-    `on_run` is called after each run, for a progress bar (None: nothing is). With `compared` False (a dry run) outputs
-    and scores are not looked at: a test passes where its runs end.
+    At most the program's concurrency of examples run at a time. `on_run` is called after each run, for a progress bar (None:
+    nothing is). With `compared` False (a dry run) outputs and scores are not looked at: a test passes where none of its runs
+    fails. Nothing is raised for a test: its outcome has the error.
     """
     tell = on_run or (lambda: None)
     gate = asyncio.Semaphore(program.concurrency)
@@ -129,7 +131,8 @@ def _untrue(program: Program, test: ExampleTest, result: Result) -> list[str]:
 
 
 async def _scored(program: Program, test: ExampleTest, result: Result, judged: list[Record]) -> tuple[str, bool]:
-    """Return a line with the score of an example and the words of its judge, and whether it is high enough."""
+    """Return a line with the score of an example by the test's metric and the metric's words, and whether the score is at
+    least what the test wants. Calls of judges are added to `judged`. Raises what `Scorer.score` raises."""
     assert test.metric is not None
     name = f"test {test.name}"
     score = await Scorer(program, test.metric).score(test.inputs, test.row, result, example=name, judged=judged)

@@ -14,10 +14,12 @@ from lmprog.traces.record import Invocation, Record, ToolInvocation
 
 
 def trace_of(plan: Plan, records: Sequence[Record]) -> dict[str, Any]:
-    """Return the value that a metric reads as `trace`: the counts of a run's LM calls by name, `tools` (the names of
-    the tools called, in order), and under `modules`, by id, each module's counts, replies and outputs.
+    """Return the value that a metric reads as `trace`: the counts of a run's LM calls (`calls`, `prompt_tokens`,
+    `reply_tokens`, `cut`, `forgiven`), `tools` (the ids of the tools called, in order), and under `modules`, by id, each
+    module's counts with its `replies` and `outputs`.
 
-    Calls of sub-programs count in the totals; `modules` has the program's own modules alone.
+    `records` are the run's. Calls of sub-programs count in the totals; `modules` has the program's own modules alone, of an
+    ensemble those of its members together.
     """
     calls = [record for record in records if isinstance(record, Invocation)]
     # The program of an ensemble is each of its members.
@@ -41,6 +43,7 @@ def _module(plan: Plan, id: str, calls: Sequence[Invocation]) -> dict[str, Any]:
 
 
 def _counts(calls: Sequence[Invocation]) -> dict[str, int]:
+    """Return the number of LM calls, their tokens, and how many replies were cut at their limit or repaired."""
     usages = [made.usage for made in calls if made.usage is not None]
     return {
         "calls": len(calls),
