@@ -26,7 +26,7 @@ FORM = "must be the address of a collector, as http://127.0.0.1:4318"
 
 
 class Collector:
-    """An exporter that passes each run to several others, and closes them."""
+    """An exporter that passes each run to several others; `close` is called at the end, and closes them."""
 
     def __init__(self, exporters: list[Exporter], close: Callable[[], None]) -> None:
         self._exporters, self.close = exporters, close
@@ -37,9 +37,10 @@ class Collector:
 
 
 def collector_of_spec(settings: Mapping[str, Any]) -> Collector:
-    """Return the exporter to the OTLP collector that a spec names; `settings` is its `export` block.
+    """Return the exporter to the OTLP collector that a spec names; `settings` is its `export` block with the values of the
+    environment filled in. It sends nothing where `OTEL_SDK_DISABLED` is set.
 
-    Raises UsageError for an address that is none, and where OpenTelemetry is not installed.
+    Raises UsageError for an address that is none or has no place for metrics, and where OpenTelemetry is not installed.
     """
     if disabled():
         return Collector([], lambda: None)
@@ -56,10 +57,11 @@ def collector_of_spec(settings: Mapping[str, Any]) -> Collector:
 
 
 def collector_of_environment(traces: bool, metrics: bool, content: bool) -> Collector:
-    """Return the exporter to the collector that the environment names: of spans (`traces`), `metrics`, or both.
+    """Return the exporter to the collector that the environment names, else one on this machine: of spans (`traces`),
+    `metrics`, or both.
 
-    With `content` prompts and replies are sent too. Raises UsageError for an address that is none, and where OpenTelemetry
-    is not installed.
+    With `content` prompts and replies are sent too. Raises UsageError for an address that is none, and where OpenTelemetry is
+    not installed.
     """
     found = [address_of(signal) if sent else None for signal, sent in (("TRACES", traces), ("METRICS", metrics))]
     for address in found:
@@ -93,6 +95,7 @@ def collector(
 
 
 def _spans(address: str, headers: Mapping[str, str] | None, content: bool) -> tuple[Exporter, Callable[[], None]]:
+    """Return the exporter of spans to an address, and the function that sends what waits and closes it."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -110,6 +113,7 @@ def _spans(address: str, headers: Mapping[str, str] | None, content: bool) -> tu
 
 
 def _metrics(address: str, headers: Mapping[str, str] | None) -> tuple[Exporter, Callable[[], None]]:
+    """Return the exporter of metrics to an address, and the function that sends what waits and closes it."""
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
@@ -127,13 +131,14 @@ def _is_address(text: str) -> bool:
 
 
 def place_of(address: str) -> str:
-    """Return scheme and host of an address, for messages: a user name before an @, and the query, may be secret."""
+    """Return the scheme, host and port of an address, for messages: a user name before an @, and the query, may be secret."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _timeout(signal: str) -> float | None:
-    """Return the timeout of a request; None where the SDK is to take that of the environment."""
+    """Return the seconds that a request for a signal (TRACES, METRICS) may take; None where the environment names a timeout,
+    which the SDK reads itself."""
     named = (f"OTEL_EXPORTER_OTLP_{signal}_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
     return None if any(os.environ.get(name) for name in named) else TIMEOUT
 

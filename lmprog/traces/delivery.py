@@ -1,4 +1,5 @@
-"""The delivery of spans and metrics to a collector: failures are told in our words, and what was not taken is sent again."""
+"""The delivery of spans and metrics to a collector: failures are reported in lmprog's words, and spans that it did not
+accept are sent again."""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ from typing import Any
 from lmprog.traces.run_trace import warn
 
 PAUSE = 30.0
-"""Seconds for which a collector that failed is sent nothing; what comes meanwhile is kept."""
+"""Seconds for which a collector that failed is sent nothing; spans that come meanwhile are kept."""
 LATER = (429, 502, 503, 504)
-"""Statuses after which OTLP wants the same batch sent again; after others it is lost, and the next one is tried."""
+"""HTTP statuses after which OTLP wants the same batch sent again; after others it is lost, and the next one is tried."""
 KEPT = 65536
 """Spans that are kept for a collector that takes none; the oldest are lost first."""
 BOUND = 10.0
-"""Seconds at the end of a process in which what waits is still sent."""
+"""Seconds at the end of a process in which waiting spans are still sent."""
 _LOGGERS = (
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
@@ -31,7 +32,8 @@ _LOGGERS = (
 
 
 class SpanDelivery:
-    """A span exporter that keeps the batches which the collector did not accept, sends them again, and counts those lost."""
+    """A span exporter of OpenTelemetry's SDK that keeps the batches which the collector did not accept, sends them again,
+    and counts the spans lost. `exporter` is the SDK's own, which sends, and `place` names the collector in messages."""
 
     def __init__(self, exporter: Any, place: str) -> None:
         self._exporter, self._place = exporter, place
@@ -44,9 +46,8 @@ class SpanDelivery:
         self._process = os.getpid()
 
     def export(self, spans: Sequence[Any]) -> Any:
-        """Send the spans, after those that are kept from before; keep what is not accepted. Called in the thread of the
-        SDK's processor.
-        """
+        """Send the spans, after those that are kept from before, and keep what is not accepted; the oldest beyond KEPT
+        (65,536) are lost. The result is always SUCCESS. Called in the thread of the SDK's processor."""
         from opentelemetry.sdk.trace.export import SpanExportResult
 
         if os.getpid() != self._process:
@@ -62,14 +63,16 @@ class SpanDelivery:
         return SpanExportResult.SUCCESS
 
     def begin_end(self) -> None:
-        """Prepare for the end of the process: the kept batches are sent once more, within BOUND (10) seconds."""
+        """Prepare for the end of the process: `export` and `shutdown` then send the kept batches at once, for at most BOUND
+        (10) seconds from now."""
         self._end, self._resume = time.monotonic() + BOUND, 0.0
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         return True
 
     def shutdown(self) -> None:
-        """Send the kept batches a last time, and report the number of spans that are lost."""
+        """Send the kept batches a last time, print how many spans are lost, if any, and close the exporter. After a fork
+        only close it."""
         if os.getpid() == self._process:
             if time.monotonic() >= self._resume:
                 self._send()
@@ -81,7 +84,8 @@ class SpanDelivery:
         self._exporter.shutdown()
 
     def _send(self) -> None:
-        """Send the waiting batches. Pause at the first that is to be sent again later; what is refused for good is lost."""
+        """Send the waiting batches, the oldest first, until one is to be sent again later; one that is refused for good is
+        lost. The first failure in this process is printed."""
         while self._waiting and time.monotonic() < self._end:
             spans = self._waiting[0]
             ending = self._end < float("inf")
@@ -103,9 +107,8 @@ class SpanDelivery:
 
 
 class MetricDelivery:
-    """A metric exporter that reports its first failure. Metrics are sums, so that what it could not send is in the next
-    ones.
-    """
+    """A metric exporter of OpenTelemetry's SDK that reports its first failure. Metrics are sums, so that what it could not
+    send is in the next ones. `exporter` is the SDK's own, whose other attributes it has, and `place` names the collector."""
 
     def __init__(self, exporter: Any, place: str) -> None:
         self._exporter, self._place = exporter, place
@@ -130,7 +133,8 @@ class MetricDelivery:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The outcome of sending a batch: accepted (`taken`), to be sent again (`later`), or neither, and the cause in brackets."""
+    """The outcome of sending a batch: accepted (`taken`), to be sent again (`later`), or neither, since it is refused for
+    good; `cause` is the reason as ` (...)` for the end of a message, empty where none is known."""
 
     taken: bool
     later: bool = False
@@ -138,7 +142,8 @@ class Attempt:
 
 
 def attempt(export: Callable[[], Any]) -> Attempt:
-    """Call `export`, an exporter of the SDK, and return the outcome; the SDK's own log messages are not shown."""
+    """Call `export`, which sends one batch by an exporter of the SDK, and return the outcome; exceptions are an outcome too,
+    and the SDK's own log messages are not shown."""
     for name in _LOGGERS:
         if _shown not in (logger := logging.getLogger(name)).filters:
             logger.addFilter(_shown)
@@ -159,7 +164,8 @@ _ours = threading.local()
 
 
 def _shown(record: logging.LogRecord) -> bool:
-    """Keep the log records of other exporters in the process; of ours the status or the kind of error is taken."""
+    """Return whether a log record of the SDK is shown: True outside of `attempt`; inside False, and the HTTP status or the
+    kind of error in the record is noted for the outcome."""
     if not getattr(_ours, "exporting", False):
         return True
     given = record.args if isinstance(record.args, tuple) else ()

@@ -1,4 +1,5 @@
-"""Exporters of traces, as a spec's `export` or `export_to` names them: files, collectors. None of them makes a run fail."""
+"""Exporters of traces: files, collectors and destinations of other packages, as a spec's `export`, the environment or
+`export_to` names them. None of them makes a run fail."""
 
 from __future__ import annotations
 
@@ -32,10 +33,10 @@ _warned: set[str] = set()
 
 
 def exporters(plan: Plan) -> Sequence[Exporter]:
-    """Return the exporters of every run: the one of a spec's `export` block (None: it has none), and those that `export_to`
-    added.
+    """Return the exporters of the runs of `plan`: the one of its spec's `export` block, the collector that the environment
+    names (unless the spec names one), and those that `export_to` added. Each is made once in a process.
 
-    Raises UsageError for an exporter that cannot be made, and for an environment variable that is not set.
+    Raises UsageError where the spec's exporter cannot be made, or an environment variable that it reads is not set.
     """
     found = [_of_spec(plan.export)] if plan.export is not None else []
     if (plan.export is None or plan.export.key != "otlp") and (ours := _of_environment(plan)) is not None:
@@ -57,7 +58,8 @@ def _of_spec(declared: Export) -> Exporter:
 
 
 def _of_environment(plan: Plan) -> Exporter | None:
-    """Return the exporter that the environment turns on by itself, or None. Where it cannot be made that is said once."""
+    """Return the exporter that the environment turns on by itself; None where it turns on none. Where it cannot be made,
+    that is printed once, and None is returned."""
     wanted = otel_environment.wanted()
     if wanted is None:
         return None
@@ -84,6 +86,7 @@ def _of_environment(plan: Plan) -> Exporter | None:
 
 
 def _keep(key: tuple[object, ...], made: Exporter | None) -> None:
+    """Keep a made exporter by its settings, to be used again and closed at the end."""
     _made[key] = made
     _closers.append(getattr(made, "close", lambda: None))
 
@@ -97,11 +100,11 @@ def _warn_once(text: str) -> None:
 def export_to(
     provider: TracerProvider, *, content: bool = False, meters: MeterProvider | None = None
 ) -> Callable[[], None]:
-    """Send the traces of all runs of this process to an OpenTelemetry tracer provider; call the returned function to
-    end that.
+    """Send the traces of all later runs of this process to an OpenTelemetry tracer provider; call the returned function to end
+    that. Dry runs and replays are not sent.
 
-    Prompts, replies, arguments and results of tools are left out unless `content`. With `meters`, a meter provider,
-    tokens and seconds are measured there (None: they are not).
+    Prompts, replies, arguments and results of tools are left out unless `content`. With `meters`, a meter provider, tokens and
+    seconds are measured there (None: they are not). The providers stay open.
     """
     from lmprog.traces.measurements import Measurements
     from lmprog.traces.telemetry import Spans
@@ -120,16 +123,16 @@ def export_to(
 
 @atexit.register
 def close() -> None:
-    """Send what the exporters still hold, and close them; called at exit."""
+    """Send what the exporters of specs and of the environment still hold, and close them; called at exit. Later runs make
+    them anew."""
     _made.clear()
     while _closers:
         _closers.pop()()
 
 
 class FileExport:
-    """An exporter that appends the records of each run to a file; its first failure is printed as a warning, and ends the
-    export.
-    """
+    """An exporter that appends the records of each run to the file `settings["file"]`, which several processes may share;
+    its first failure is printed as a warning, and ends the export. The file is opened at the first run."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.path: Path = settings["file"]
@@ -138,7 +141,7 @@ class FileExport:
         self._failed = False
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, if it was opened."""
         if self._writer is not None:
             self._writer.close()
 
@@ -156,7 +159,7 @@ class FileExport:
             warn(f"traces cannot be written to {self.path} ({error.strerror}); the runs go on without")
 
     def _of_run(self, run: RunTrace) -> list[RunRecord]:
-        """Return the record of a run that is no judge's."""
+        """Return a list with the record of the whole run; empty for the run of a judge, which has no plan."""
         if run.plan is None:
             return []
         if self._recorder is None or self._recorder[0] is not run.plan:
@@ -176,7 +179,8 @@ class FileExport:
 
 
 class _OfOtherPackage:
-    """An exporter of another package, whose first failure is told and ends it: no run fails by an exporter."""
+    """An exporter of another package, whose first failure is printed and ends it, so that no run fails by it. `make` makes
+    it from the evaluated `settings`; raises UsageError where that fails. Messages hold no values of the environment."""
 
     def __init__(self, declared: Export, make: Callable[..., Exporter], settings: Mapping[str, Any]) -> None:
         self._key, self._secrets = declared.key, forms_of({*_secrets(declared.settings)})

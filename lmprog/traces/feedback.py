@@ -37,14 +37,16 @@ class WrongFeedback(UsageError):
 
 
 def types_in(run: Mapping[str, Any]) -> dict[str, Type]:
-    """Return the types of a run's outputs by name, from `run`, the record of the whole run in a trace."""
+    """Return the types of a run's outputs by name, from `run`, the record of the whole run in a trace; empty where it holds
+    none."""
     return {name: type_of_plain(kind) for name, kind in (run.get("types") or {}).items()}
 
 
 def checked(given: Mapping[str, Any], types: Mapping[str, Type]) -> dict[str, Any]:
-    """Return the feedback (score, comment, correction) as plain values; `types` are those of the program's outputs.
+    """Return the parts of feedback that are given (`score` from 0 to 1, `comment`, `correction`: outputs by name), unchanged; a
+    part that is null takes an earlier one back. `types` are those of the program's outputs.
 
-    Raises WrongFeedback for a part that is unknown or does not fit.
+    Raises WrongFeedback for a part that is unknown or does not fit, and where none is given.
     """
     strange = next((name for name in given if name not in PARTS), None)
     if strange is not None:
@@ -82,18 +84,19 @@ def _check_correction(correction: Any, types: Mapping[str, Type]) -> None:
 
 
 def beside(trace: Path) -> Path:
-    """Return the path of the file with the feedback on the runs of a trace."""
+    """Return the path of the file with the feedback on the runs of a trace, `TRACE.feedback.jsonl`; it need not exist. For a
+    link to a trace it is beside the file that the link leads to."""
     # Of a link it is beside the file that the link leads to, by whatever name the trace is called.
     trace = trace.resolve()
     return trace.with_name(f"{trace.name}.feedback.jsonl")
 
 
 def keep(trace: Path, given: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """Append feedback on runs to the file beside the trace, as pairs of the run's id and the feedback: all of it, or on a
-    full disk none.
+    """Append feedback on runs to the file beside the trace, all of it, or on a full disk none. `given` are pairs of a run's id
+    and its feedback as `checked` returns it; the trace itself is not read.
 
-    Waits while another process appends. Raises OSError where the file cannot be written, and WriterLocked where the wait is
-    too long.
+    Waits while another process appends. Raises OSError where the file cannot be written, and WriterLocked where the wait is too
+    long.
     """
     path, now = beside(trace), round(time.time(), 3)
     lines = b"".join(versioned_line({"run": run, "at": now, **parts}) for run, parts in given)
@@ -110,11 +113,11 @@ def keep(trace: Path, given: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
 
 
 def read_feedback(trace: Path, passed_over: PassedOver | None = None) -> dict[str, dict[str, Any]]:
-    """Return the feedback on the runs of a trace, by the ids of the runs: a mapping of its parts (`score`, `comment`,
-    `correction`, ...), a later part in place of an earlier one. Empty where there is none.
+    """Return the feedback on the runs of a trace, by the ids of the runs in the order of their last feedback: a mapping of its
+    parts (`score`, `comment`, `correction`), a later part in place of an earlier one. Empty where there is none.
 
-    Unreadable lines are left out and added to `passed_over` (None: they are dropped). Raises UsageError for a line of a
-    later version of the file.
+    Lines that cannot be read, or whose parts have another form, are left out and added to `passed_over` (None: they are
+    dropped). Raises UsageError for a line of a later version of the file.
     """
     path = beside(trace)
     found: dict[str, dict[str, Any]] = {}
@@ -129,8 +132,8 @@ def read_feedback(trace: Path, passed_over: PassedOver | None = None) -> dict[st
 
 
 def read_runs(trace: Path, passed_over: PassedOver | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the records of whole runs in a trace, as dictionaries, in their order. Raises UsageError where the file is
-    no trace, or has none.
+    """Yield the records of whole runs in a trace, as dictionaries, in their order; those of single calls are left out. Raises
+    UsageError where there is no such file, or no run in it (then at the end).
 
     Unreadable lines are left out and added to `passed_over` (None: they are dropped).
     """
@@ -162,8 +165,8 @@ def is_run(line: Mapping[str, Any]) -> bool:
 
 
 def find_run(trace: Path, id: str) -> dict[str, Any] | None:
-    """Return the last record of the run with this id, as the dictionary of its line; None where the trace has none.
-    Reads only the lines that hold the id."""
+    """Return the last record of the whole run with this id, as the dictionary of its line; None where the trace has none, or
+    does not exist. Only the lines that hold the id are parsed."""
     import mmap
 
     from lmprog.state.json_lines import object_in

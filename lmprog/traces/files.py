@@ -19,10 +19,11 @@ from lmprog.traces.run_record import RunRecord
 
 
 class TraceWriter:
-    """Appends records of runs to a trace file that only its owner may read; a context manager.
+    """Appends records of runs to a trace file; a context manager. Folders of the path are made.
 
-    It is the only writer of the file, or raises WriterLocked; with `shared` several processes append, each of them whole lines,
-    and others may read it.
+    Without `shared` it is the only writer, or raises WriterLocked; only the owner may read a file that it makes, and a torn
+    last line is removed. With `shared` several processes append, each of them whole lines, and others may read the file. Raises
+    OSError where the file cannot be opened.
     """
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
@@ -38,9 +39,10 @@ class TraceWriter:
         self._torn = shared and path.stat().st_size > 0 and not _ends_whole(path)
 
     def write(self, records: Iterable[Record | RunRecord]) -> None:
-        """Append records; all lines of one call reach the file in one write. Raises OSError where the disk is full.
+        """Append records; the lines of one call are written together. Raises OSError where the disk is full; what is written
+        then may end in a torn line, which a reader leaves out.
 
-        The record of a run is written without private values to a file that others may read.
+        The record of a whole run is written without private values to a shared file, which others may read.
         """
         lines = b"".join(versioned_line(self._plain(made)) for made in records)
         if not lines:
@@ -62,10 +64,10 @@ class TraceWriter:
         return os.fstat(self._file.fileno()).st_size
 
     def drop_rows(self, begin: int, row: int, kept: Collection[int] = ()) -> None:
-        """Cut the file after the last record that stays, for a resumed run, which makes the records behind it again.
+        """Cut the file after the last line that stays, for a resumed run, which makes the records behind it again.
 
-        Records stay that begin before byte `begin`, are of a row before number `row` or of a row in `kept`, or have no
-        row number; so do lines that cannot be read, and whatever stands before one of these.
+        Lines stay that begin before byte `begin`, are of a row before number `row` or of a row in `kept`, or have no row
+        number, as those that cannot be read; so does every line before one that stays.
         """
         position = end = min(begin, self.end)
         with Path(self._file.name).open("rb") as file:

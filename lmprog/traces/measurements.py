@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 TOKENS = [4**power for power in range(14)]
 """Bounds of the buckets of token counts, as the conventions name them."""
 SECONDS = [0.01 * 2**power for power in range(14)]
-"""Bounds of the buckets of durations of one call."""
+"""Bounds of the buckets of durations of one call, in seconds."""
 RUN_SECONDS = [0.1 * 2**power for power in range(13)]
-"""Bounds of the buckets of durations of a run."""
+"""Bounds of the buckets of durations of a run, in seconds."""
 
 
 class Measurements:
-    """An exporter that counts the tokens and measures the seconds of each run, by an OpenTelemetry meter provider.
+    """An exporter that measures the tokens and seconds of each LM call of a run, by an OpenTelemetry meter provider.
 
-    The metrics have the names of release 1.41 of the conventions, which present tools show, or those of the newest
-    conventions where the environment asks for them. Cached replies are not counted, since they cost nothing.
+    The metrics have the names of release 1.41 of the conventions, which present tools show, or those of the newest conventions
+    where the environment asks for them; these also have the seconds of tool calls and of whole runs. Replies from lmprog's
+    cache are not counted, since they cost nothing.
     """
 
     def __init__(self, provider: MeterProvider) -> None:

@@ -1,4 +1,4 @@
-"""The variables by which OpenTelemetry is set up: whether a program's runs are sent without its spec naming a collector.
+"""The environment variables of OpenTelemetry that decide whether a program's runs are sent where its spec names no collector.
 
 Addresses, headers, timeouts, compression, certificates, intervals and attributes of the resource are read by the SDK itself.
 """
@@ -52,9 +52,8 @@ def wanted(environ: Mapping[str, str] | None = None) -> Wanted | None:
 
 
 def address_of(signal: str) -> str:
-    """Return the address that the environment names for a signal (TRACES, METRICS), else that of a collector on this
-    machine.
-    """
+    """Return the address that the environment names for a signal (TRACES, METRICS): its own as it is, or the common one with
+    `/v1/traces` or `/v1/metrics` behind it; else that of a collector on this machine (port 4318)."""
     own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
     base = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318"
     return own or f"{base.rstrip('/')}/v1/{signal.lower()}"
@@ -77,11 +76,14 @@ class ContentRule:
         self.private = False
 
     def allows(self, plan: Plan) -> bool:
-        """Return whether prompts and replies of a run of `plan` may be sent."""
+        """Return whether prompts and replies of a run of `plan` may be sent; False from the first program with private
+        values on."""
         self.private = self.private or holds_private(plan)
         return not self.private
 
 
 def _chosen(given: Mapping[str, str], switch: str, endpoint: str | None) -> bool:
+    """Return whether the variable `switch` names `otlp` among its exporters; where it is not set, whether there is an
+    endpoint."""
     named = [part.strip().lower() for part in given.get(switch, "").split(",") if part.strip()]
     return "otlp" in named if named else bool(endpoint)

@@ -1,4 +1,4 @@
-"""The record of one LM call: the central record of lmprog. Scoring, demos and training read nothing else of a run."""
+"""The records of one LM call and of one tool call, from which scoring, demos and training take all that they need of a run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Invocation:
     text: str | None
     """The reply as it came; None where the LM gave none."""
     outputs: Mapping[str, Any] | None
-    """The values read from the reply; None where it could not be read."""
+    """The values read from the reply; None where it could not be read, and for a turn in which an agent calls tools."""
     error: str | None = None
     forgiven: Sequence[str] = ()
     prompt_token_ids: Sequence[int] | None = None
@@ -61,7 +61,7 @@ class Invocation:
     """Seconds from the request to the reply; rows of one batch share their time."""
     seed: int | None = None
     tool_calls: Sequence[ToolCall] = ()
-    """Tool calls that the LM made in this turn, where its module has tools."""
+    """Tool calls that the LM asks for in this reply, where it makes them by its API; calls written as text are in `text`."""
     message: Mapping[str, Any] | None = None
     """The turn as the provider wrote it, where it holds more than words and calls: reasoning, signatures."""
     response_model: str | None = None
@@ -73,7 +73,7 @@ class Invocation:
     passed_over: Mapping[str, str] = field(default_factory=dict)
     """The LMs that were asked before it, each with the reason why it gave no reply."""
     weights: str = ""
-    """Return the model's name, with the digest of its adapter if it has one."""
+    """The model's name, with the digest of its adapter if it has one."""
     parent: str | None = None
     """The path of the step of the outer program, for a call within a sub-program."""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -121,7 +121,8 @@ class ToolInvocation:
     result: Any = None
     error: str | None = None
     failure: str | None = None
-    """The kind of the failure (`lmprog.blame`): `tool` or `connection`; None also of a call that did not end."""
+    """The kind of the failure (`lmprog.blame`): `tool` or `connection`; None where there is none, and for a call that was
+    cancelled or ended by an error that concerns more than one run."""
     wrote: bool = False
     """True if the tool may change something (`effects: write`)."""
     started: float = 0.0

@@ -24,10 +24,10 @@ SHOWN = 60
 
 
 class Recording:
-    """A trace file as a source of answers in place of LMs and tools, found by the digest of a request.
+    """A trace file, read as a whole, as a source of answers in place of LMs and tools, found by the digest of a request.
 
-    Where an equal call was recorded several times, its answers are given in the order of the recording, and then from the
-    first again.
+    Where an equal call was recorded several times, its answers are given in the order of the recording, and then from the first
+    again. Raises UsageError where there is no such file, or it is no trace of this version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,7 +59,8 @@ class Recording:
         """Return an async function that takes the tool's arguments by name, and returns the recorded result in place of the
         tool's.
 
-        It raises ReplayMiss for arguments that the recording does not hold.
+        The function raises ToolFailed (ToolUnreachable for an outage) where the recorded call failed, and ReplayMiss for
+        arguments that the recording does not hold.
         """
 
         async def call(**arguments: Any) -> Any:
@@ -77,8 +78,8 @@ class Recording:
         return call
 
     def reply(self, weights: str, request: Request) -> dict[str, Any]:
-        """Return the record (a line of the trace, as a dictionary) of an LM request equal to `request`, to the same
-        `weights` (the model's name, with the adapter's digest).
+        """Return the next record (a line of the trace, as a dictionary) of an LM request equal to `request`, to the same
+        `weights` (the model's name, with the adapter's digest); the call that it records may have failed.
 
         Raises ReplayMiss, with what differs from the nearest record, where there is none.
         """
@@ -107,8 +108,8 @@ class ReplayLM:
         self._recording, self._model = recording, declared.model
 
     async def complete(self, request: Request) -> Completion:
-        """Return the recorded reply to an equal request. Raises ReplayMiss where the recording does not hold it, and
-        ProviderError where the recorded call failed at the provider."""
+        """Return the recorded reply to an equal request, and give its whole text to `request.on_text`. Raises ReplayMiss
+        where the recording does not hold it, and ProviderError where the recorded call failed at the provider."""
         record = self._recording.reply(weights_of(self._model, request.adapter), request)
         await _cut_short(record, self._recording.path)
         if "finish_reason" not in record and record.get("error") is not None:
@@ -134,9 +135,10 @@ class ReplayLM:
 
 
 async def _cut_short(record: Mapping[str, Any], path: Path) -> None:
-    """Wait until a recorded call that was cut short is cut short again.
+    """Do nothing for a recorded call that ended; for one that a timeout, or a failure of a parallel call, had cancelled, wait
+    longer than it took, so that it is cancelled again.
 
-    A timeout, or a failure of a parallel call, had cancelled it. Raises ReplayMiss where that does not happen again.
+    Raises ReplayMiss where that does not happen. `path` is the trace's.
     """
     if record.get("error") == CANCELLED:
         await asyncio.sleep(2 * record["seconds"] + 1)
@@ -146,7 +148,8 @@ async def _cut_short(record: Mapping[str, Any], path: Path) -> None:
 
 
 def difference(near: Mapping[str, Any], weights: str, request: Request) -> str:
-    """Return a few words on how a request to `weights` differs from `near`, the recorded call at the same place."""
+    """Return a few words on the first difference between a request to `weights` (the model's name, with the adapter's
+    digest) and `near`, the record of the call at the same place: weights, parameters, messages, seed or tools."""
     if near["weights"] != weights:
         return f"the weights have changed, from {near['weights']} to {weights}"
     params: Mapping[str, Any] = near.get("params", {})
@@ -165,17 +168,15 @@ def difference(near: Mapping[str, Any], weights: str, request: Request) -> str:
 
 
 def _likeness(record: Mapping[str, Any], request: Request) -> tuple[int, int]:
-    """Score the likeness of a recorded call and a request.
-
-    It is the number of equal messages from the first on, then the closeness of their numbers of messages.
-    """
+    """Return how alike a recorded call and a request are, the larger the more: the number of equal messages from the first
+    on, then the negative difference of their numbers of messages."""
     pairs = zip(record["messages"], request.messages, strict=False)
     same = len(list(takewhile(lambda pair: digest(pair[0]) == digest(pair[1]), pairs)))
     return same, -abs(len(record["messages"]) - len(request.messages))
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return the two contents, from a little before their first difference."""
+    """Return the contents of two messages as `'...' to '...'`, from a little before their first difference."""
     old, new = str(before.get("content")), str(now.get("content"))
     same = next((index for index, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     start = max(0, same - SHOWN // 3)
@@ -188,6 +189,7 @@ def _short(value: Any) -> str:
 
 
 def _place_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the place of a recorded call, as the `key` of its request."""
+    """Return the place of a recorded call, as the first four parts of its request's `key`: row, rollout, path and attempt.
+    Raises KeyError for a record without them."""
     path = f"{record['parent']}/{record['path']}" if record.get("parent") else record["path"]
     return str(record["example"]), record["rollout"], path, record["attempt"]

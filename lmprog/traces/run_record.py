@@ -1,4 +1,4 @@
-"""The record of a whole run, the last line of the run in a trace: inputs, outputs, and what a row of data needs of them."""
+"""The record of a whole run, its last line in a trace: inputs, outputs, scores, and what a row of data is made from."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ ID_LENGTH = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """The record of one run of a program, successful or not: inputs, outputs (None: it failed) or error (None: it did
-    not), and the digest of the program.
+    """The record of one run of a program, successful or not: its inputs, its outputs (None: it failed, or ended with
+    `client_calls`), its error (None: it did not fail), and the digest of the program.
 
-    `example` is the row's number (or the id of a request), `rollout` the number of the row's sample, `private` the
-    names of private values, `types` the types of the outputs. For a scored run `columns` are the row's other columns,
-    `scores` the scores by metric and `said` the metrics' words. `started` is in seconds since 1970.
+    `example` is the row's number (or the id of a request), `rollout` the number of the row's sample, `private` the names of
+    private values, `types` the types of the outputs. For a scored run `columns` are the row's other columns, `scores` the
+    scores by metric and `said` the metrics' words. `started` is in seconds since 1970.
     """
 
     program: str
@@ -65,8 +65,12 @@ class RunRecord:
         return hashlib.sha256(digest(named).encode()).hexdigest()[:ID_LENGTH]
 
     def as_json(self, *, shared: bool = False) -> dict[str, Any]:
-        """Return the record as a dictionary by field name with `kind`, `id`, `failure` (the kind of an error) and
-        `path`, without empty fields; with `shared`, for a file that others read, without private values."""
+        """Return the record as a dictionary by field name, without empty fields, and with `kind` (`run`), `id`, `failure` (the
+        kind of an error) and an empty `path`, as a line of a trace has one.
+
+        With `shared`, for a file that others read, a program with private values is written without these, without the other
+        columns, the metrics' words and the client's calls, and without the text of the error.
+        """
         hidden = frozenset(self.private) if shared else frozenset()
         found: dict[str, Any] = {
             "kind": KIND,
@@ -99,7 +103,8 @@ class RunRecord:
 
 
 class RunRecorder:
-    """Makes the records of the whole runs of one program, for its traces."""
+    """Makes the records of the whole runs of one program, for its traces; `private` has the names of its private inputs and
+    outputs, `types` the types of its outputs as plain values."""
 
     def __init__(self, plan: Plan) -> None:
         self._name, self._digest = plan.name, plan.digest

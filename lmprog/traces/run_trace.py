@@ -15,11 +15,11 @@ from lmprog.traces.record import Record
 
 @dataclass(slots=True)
 class RunTrace:
-    """The records of one run of `program` with its inputs, outputs and error (None: it did not fail): what exporters
-    receive when the run has ended.
+    """The records of one run of `program` with its inputs, outputs and error (None: it did not fail): what exporters receive
+    when the run has ended.
 
-    `example` is the row's number, `rollout` the number of the row's sample; `began` and `ended` are in seconds since
-    1970.
+    `records` are those of its LM and tool calls, in the order of the plan. `example` is the row's number or the request's id,
+    `rollout` the number of the row's sample; `began` and `ended` are in seconds since 1970.
     """
 
     program: str

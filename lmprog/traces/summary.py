@@ -18,10 +18,10 @@ Record = Mapping[str, Any]
 class Summary:
     """Counts of calls, errors, tokens and costs over the records that were added.
 
-    `cached_tokens` are prompt tokens that a provider had cached, `from_cache` counts replies from lmprog's own cache,
-    `unpriced` those without a known price, `unreadable` those without outputs. `forgiven` counts repairs of replies by
-    kind, `answered_by` and `passed_over` replies by the LM that gave them, or failed to. `seconds` are those of each
-    answered LM call.
+    `errors` counts LM and tool calls with an error. `cached_tokens` are prompt tokens that a provider had cached, `from_cache`
+    counts replies from lmprog's own cache, `unpriced` those without a known price, `unreadable` those from which no outputs
+    could be read. `forgiven` counts repairs of replies by kind, `answered_by` and `passed_over` replies by the LM that gave
+    them, or failed to. `seconds` are those of each answered LM call.
     """
 
     lm_calls: int = 0
@@ -46,7 +46,7 @@ class Summary:
     """Seconds of each answered call of an LM."""
 
     def add(self, record: Record) -> None:
-        """Count a record of a call; that of a whole run adds nothing to its calls."""
+        """Count the record of a call; the record of a whole run is ignored. `record` must satisfy `is_record`."""
         if record["kind"] == KIND:
             return
         failed = record.get("error") is not None
@@ -95,7 +95,8 @@ class Summary:
 
 
 def is_record(line: Record) -> bool:
-    """Return whether a JSON object, read from a line of a trace file, is a record that this version reads."""
+    """Return whether a JSON object, read from a line of a trace file, is the record of an LM call, a tool call or a whole
+    run with the fields by which runs are told apart."""
     return line.get("kind") in ("lm", "tool", KIND) and all(
         key in line for key in ("program", "path", "example", "rollout")
     )
@@ -125,7 +126,8 @@ def runs(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def place(record: Record) -> tuple[Any, ...]:
-    """Return a key of a record: the values of the fields that tell its call apart from the other calls of its run."""
+    """Return a key of a record: the values of the fields that tell its call apart from the other calls of its run, None for
+    each that it lacks."""
     return tuple(record.get(key) for key in ("kind", "program", "module", "tool", "parent", "path", "call", "attempt"))
 
 

@@ -8,13 +8,14 @@ from typing import Any
 from lmprog.errors import UsageError
 
 MOST = 16
-"""Tags of one run."""
+"""The most tags of one run."""
 LONGEST = 512
-"""Characters of a name or value."""
+"""The most characters of a tag's name or value."""
 
 
 def problem(tags: Any) -> str | None:
-    """Return a sentence that says why `tags` cannot be sent with a trace, or None where they can."""
+    """Return a sentence that says why `tags` cannot be sent with a trace, or None where they can: at most MOST (16) texts by
+    name, each of at most LONGEST (512) characters that can be printed."""
     if not isinstance(tags, Mapping):
         return f"tags are a mapping from names to texts, not {type(tags).__name__}"
     if len(tags) > MOST:
@@ -30,7 +31,7 @@ def problem(tags: Any) -> str | None:
 
 
 def checked(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return a copy of the tags, texts by name. Raises UsageError for tags that cannot be sent with a trace."""
+    """Return a copy of the tags, texts by name. Raises UsageError for tags that cannot be sent with a trace (`problem`)."""
     wrong = problem(tags)
     if wrong:
         raise UsageError(wrong)

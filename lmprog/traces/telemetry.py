@@ -42,7 +42,9 @@ def newest() -> bool:
 
 
 class Spans:
-    """An exporter that sends each run as spans to an OpenTelemetry tracer provider; texts and values only with `content`."""
+    """An exporter that sends each run as spans to an OpenTelemetry tracer provider: with `content` also prompts, replies,
+    arguments, results and messages of errors, and of a program's own inputs and outputs those that are not private. `close`
+    is called at the end of the process."""
 
     def __init__(
         self, provider: TracerProvider, content: bool = False, close: Callable[[], object] = lambda: None
@@ -149,7 +151,8 @@ class Spans:
         return f"execute_tool {made.tool}", SpanKind.INTERNAL, attributes
 
     def _public(self, run: RunTrace) -> tuple[Any, Any]:
-        """Return the inputs and outputs of a run without the private ones, which need not have reached any call."""
+        """Return the inputs and the outputs (None: it has none) of a run without the private ones; of a judge's run, which
+        has no plan, all."""
         if not self._content or run.plan is None:
             return run.inputs, run.outputs
         if self._private is None or self._private[0] is not run.plan:
@@ -162,7 +165,8 @@ class Spans:
         return inputs, outputs
 
     def _shown(self, kind: str, given: Any, made: Any) -> dict[str, Any]:
-        """Return what viewers that follow OpenInference show of a span: its kind, and with `content` what went in and out."""
+        """Return the attributes that viewers which follow OpenInference show of a span: its kind (`CHAIN`, `LLM`, `TOOL`),
+        and with `content` its input (`given`) and output (`made`; None: it has none) as text."""
         found = {"openinference.span.kind": kind}
         if self._content:
             for side, value in (("input", given), ("output", made)):
@@ -210,7 +214,8 @@ def failure_kind(record: Record) -> str:
 
 
 def _tagged(tags: Mapping[str, str]) -> dict[str, Any]:
-    """Return the attributes of a run's tags: those of the session and user by the names that viewers know, all as metadata."""
+    """Return the span attributes of a run's tags: `session` and `user` under the names that viewers know, and each other tag
+    under a name of its own and together in `metadata`, as JSON."""
     found: dict[str, Any] = {}
     for name, value in tags.items():
         found |= dict.fromkeys({"session": SESSION, "user": USER}.get(name, (f"lmprog.tag.{name}",)), value)

@@ -15,21 +15,22 @@ from lmprog.traces.record import Invocation, Record
 class Usage:
     """Sums over the LM and tool calls of some runs.
 
-    `retried` counts LM calls that repeat one before them; `usd` are the dollars of calls whose price is known (None: no
-    price is), and `unpriced` counts the others. `seconds` has the time of a run, `p50` and `p95`; `forgiven` counts repairs
-    of replies, `answered_by` and `passed_over` LM calls by the LM that answered or gave no reply, where several may answer.
+    `retried` counts LM calls of a second or later try; `usd` are the dollars of calls whose price is known (None: no price is),
+    and `unpriced` counts the other replies. `seconds` has the time of a run, `p50` and `p95` (empty without runs); `forgiven`
+    counts repairs of replies, `answered_by` and `passed_over` LM calls by the LM that answered or gave no reply, where several
+    may answer.
     """
 
     lm_calls: int = 0
     tool_calls: int = 0
     retried: int = 0
-    """LM calls that repeat one before them."""
+    """LM calls of a second or later try of their module or step."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     usd: float | None = None
     """US dollars of the calls whose price is known; None where no price is."""
     unpriced: int = 0
-    """LM calls whose price is not known."""
+    """LM calls with a reply whose price is not known."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """`p50` and `p95` of the time from a run's first call to the end of its last."""
     forgiven: Mapping[str, int] = field(default_factory=dict)
@@ -103,5 +104,6 @@ def usage_of(runs: Iterable[Sequence[Record]]) -> Usage:
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
-    """Return the smallest value that at least this share of the values does not exceed."""
+    """Return the quantile of sorted values (at least one) at `share` (0 to 1) by nearest rank: the smallest value that at
+    least this share of the values does not exceed."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

@@ -27,8 +27,8 @@ COLUMNS = (SCORE, COMMENT, ANSWER, RUN)
 
 @dataclass(frozen=True)
 class Use:
-    """A run of the program in use: its record in a trace (as a dictionary of a RunRecord), and the feedback on it by
-    part (empty: none)."""
+    """A recorded run of a program, such as one that a server answered: its record in a trace (`run`, the dictionary of a
+    RunRecord), and the feedback on it by part (empty: none)."""
 
     run: Mapping[str, Any]
     feedback: Mapping[str, Any]
@@ -40,19 +40,20 @@ class Use:
 
     @property
     def correction(self) -> Mapping[str, Any] | None:
-        """The outputs that a person corrected, by name; None where there is no correction, or it equals the outputs."""
+        """The outputs that a person corrected, by name, without those that were right; None where there is no correction, or
+        it equals the outputs."""
         found: Mapping[str, Any] | None = self.feedback.get("correction")
         return found if found and {**(self.outputs or {}), **found} != self.outputs else None
 
     @property
     def score(self) -> float | None:
-        """The score of the feedback (None: none); 1 where the correction equals the outputs."""
+        """The score of the feedback, 0 to 1 (None: none); without one, 1 where the correction equals the outputs."""
         score: float | None = self.feedback.get(SCORE)
         return 1.0 if score is None and self.feedback.get("correction") and self.correction is None else score
 
     @property
     def is_wrong(self) -> bool:
-        """True if the feedback calls the outputs wrong, and does not correct them."""
+        """True if the feedback's score calls the outputs wrong (it is below GOOD), and nothing corrects them."""
         return self.correction is None and self.score is not None and self.score < GOOD
 
     @property
@@ -122,9 +123,9 @@ class Condition:
 
 @dataclass
 class UseRows:
-    """The rows made of the runs of some traces, and counts of the runs: corrected, called right (`good`), called wrong and
-    not corrected (`wrong`), without feedback (`unseen`), left out for equal inputs (`repeated`), or without outputs
-    (`failed`).
+    """The rows made of the runs of some traces, and counts: of the rows those that are corrected, called right (`good`) or
+    without feedback (`unseen`); of the runs those called wrong and not corrected (`wrong`), left out for equal inputs
+    (`repeated`), or without outputs (`failed`).
 
     `private` are the private columns, and `unfit` messages on runs for which the condition has no value.
     """
@@ -137,17 +138,18 @@ class UseRows:
     wrong: int = 0
     """Runs whose answer feedback calls wrong and does not correct: left out, or rows without labels."""
     unseen: int = 0
-    """Rows that nobody looked at."""
+    """Rows without feedback, of runs that were not scored against columns of a data row."""
     repeated: int = 0
     """Runs left out since another run had the same inputs."""
     failed: int = 0
-    """Runs left out since they gave no outputs, and nobody said what was right."""
+    """Runs left out since they have neither outputs nor a correction."""
     unfit: list[str] = field(default_factory=list)
     """Messages of the runs for which the condition has no value."""
 
 
 def read_uses(traces: Iterable[Path]) -> Iterator[Use]:
-    """Yield the runs of the traces with the feedback on them. Raises UsageError for a file that has no runs."""
+    """Yield the runs of the traces with the feedback beside these; lines that cannot be read are left out. Raises UsageError
+    for a file that does not exist or has no runs."""
     for trace in traces:
         given = read_feedback(trace)
         for run in read_runs(trace):
@@ -162,13 +164,13 @@ def rows_of_use(
     unlabelled: bool = False,
     names: Mapping[str, str] | None = None,
 ) -> UseRows:
-    """Return the rows made of the runs. With `only_feedback` runs without feedback are left out, and by `where` (an
-    expression, None: none) those for which it is not true.
+    """Return the rows made of the runs. With `only_feedback` runs without feedback are left out, and by `where` (an expression,
+    None: none) those for which it is not true.
 
-    Outputs that feedback calls wrong and does not correct are left out, or with `unlabelled` are rows with null
-    outputs. Of runs with equal inputs one is taken: a corrected one, else one called right, else one with other
-    feedback, else any; of equals the last. `names` are columns under other names (None: all keep theirs). Raises
-    UsageError where two values would have the same column.
+    Outputs that feedback calls wrong and does not correct are left out, or with `unlabelled` are rows with null outputs. Of
+    runs with equal inputs one is taken: a corrected one, else one called right, else one with other feedback, else any; of
+    equals the last. `names` are the names of columns by output or column of feedback, for those that get another one (None: all
+    keep theirs). Raises UsageError where two values would have the same column, and for a mistake in `where`.
     """
     found, made = list(uses), UseRows()
     condition = Condition.read(where, found) if where is not None else None
@@ -251,6 +253,7 @@ def _row(use: Use, names: Mapping[str, str], private: dict[str, None]) -> dict[s
 
 
 def _scope(use: Use) -> dict[str, Mapping[str, Any]]:
+    """Return the values that a condition reads for a run, by name, below each of the first names."""
     run = use.run
     return {
         "inputs": run["inputs"],
