@@ -36,7 +36,8 @@ def as_sent(declared: LM, request: Request) -> dict[str, Any]:
         return {"model": declared.model, "messages": messages, **made}
     more = TOKEN_IDS if declared.model.startswith(VLLM_PREFIX) else {}
     model = declared.model.partition("/")[2]
-    return {"model": model, "messages": list(request.messages), **more, **made, **made.pop("extra_body", {})}
+    extra = made.pop("extra_body", {})
+    return {"model": model, "messages": list(request.messages), **more, **made, **extra}
 
 
 def is_marked(messages: Iterable[Mapping[str, Any]]) -> bool:

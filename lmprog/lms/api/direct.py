@@ -70,7 +70,8 @@ class DirectRoute:
         own = {name: value for name, value in {**self._more, **made}.items() if name not in self._refused}
         if self._limit is not None:
             own = {self._limit if name in LIMITS else name: value for name, value in own.items()}
-        body = {"model": model, "messages": request.messages, **own, **own.pop("extra_body", {})}
+        extra = own.pop("extra_body", {})
+        body = {"model": model, "messages": request.messages, **own, **extra}
         try:
             async with self._server.post("/chat/completions", body) as response:
                 if response.headers.get("Content-Type", "").startswith("text/event-stream"):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiohttp import web
 
 from lmprog.compiler.plan import LM
 from lmprog.compiler.routes import is_direct
 from lmprog.errors import UsageError
+from lmprog.lms.api import ApiLM
 from lmprog.lms.api.access import OPENAI, Access
+from lmprog.lms.lm import Request
+from lmprog.lms.sending import as_sent
 
 SPEC = """
     lmprog: 1
@@ -41,6 +46,16 @@ def test_the_address_and_the_key_come_from_the_environment(gpt, server) -> None:
     assert (asked.path, asked.body["model"]) == ("/v1/chat/completions", "gpt-4.1-mini")
     assert asked.headers["Authorization"] == "Bearer sk-of-a-test-0123456789"
     assert asked.body["max_tokens"] == 9
+
+
+def test_the_fields_of_extra_body_are_sent_in_its_place(write, server, gpt) -> None:
+    more = LM("remote", "openai/gpt-4.1-mini", params={"extra_body": {"top_k": 5}})
+    request = Request([{"role": "user", "content": "a"}], more.params)
+    asyncio.run(ApiLM(more).complete(request))
+    (asked,) = server.asked
+    shown = as_sent(more, request)
+    for body in (asked.body, shown):
+        assert body["top_k"] == 5 and "extra_body" not in body
 
 
 def test_the_name_of_the_limit_is_the_models(gpt, server) -> None:
