@@ -95,15 +95,18 @@ class LocalLM:
         return self._heads.bytes
 
     async def complete(self, request: Request) -> Completion:
-        """Return the reply to a request, when the wave in which it is computed has ended.
+        """Return the reply to a request, when the wave in which it is computed has ended; its texts go to the request's
+        `on_text` meanwhile.
 
-        Raises LmprogError for parameters that the engine does not have.
+        Raises LmprogError for a parameter that the engine does not have or a value that it cannot use, for a missing or
+        changed adapter, and where the model's attention cannot hold prompt and reply.
         """
         unknown = sorted(set(request.params) - PARAMS)
         if unknown:
             raise LmprogError(
                 f"params: {unknown[0]} is not known to a model in this process; it takes {', '.join(sorted(PARAMS))}"
             )
+        _sampling(request)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Completion] = loop.create_future()
         waiting = self._waiting.setdefault(loop, [])
@@ -178,6 +181,7 @@ class LocalLM:
             groups.setdefault((request.adapter, prompt.ids[: prompt.head]), []).append((place, prompt))
         for (adapter, _), rows in groups.items():
             constraints = constraints_of([batch[place][0] for place, _ in rows], self._grammars)
+            pieces = [_Pieces(*batch[place], self.text) for place, _ in rows]
             with self.weights.using(adapter):
                 replies = sample(
                     self.weights.model,
@@ -189,10 +193,11 @@ class LocalLM:
                     decode=self.text,
                     constraints=constraints if any(constraints) else (),
                     is_cancelled=lambda row, rows=rows: batch[rows[row][0]][1].done(),  # type: ignore[misc]
-                    on_tokens=_listening([batch[place] for place, _ in rows], self.text),
+                    on_tokens=lambda row, ids, pieces=pieces: pieces[row].add(ids),  # type: ignore[misc]
                 )
-            for (place, prompt), reply in zip(rows, replies, strict=True):
-                answers[place] = self._completion(prompt, reply, batch[place][0])
+            for (place, prompt), reply, own in zip(rows, replies, pieces, strict=True):
+                answers[place] = completion = self._completion(prompt, reply, batch[place][0])
+                own.send(completion.text)
         return [answers[place] for place in range(len(batch))]
 
     def _beyond(self, window: int, most: int) -> LmprogError:
@@ -283,11 +288,8 @@ class LocalLM:
         return str(self.weights.tokenizer.decode(said, skip_special_tokens=True))
 
     def _completion(self, prompt: Prompt, reply: Reply, request: Request) -> Completion:
-        text = self.text(reply.ids)
-        for stop in _sampling(request).stop:
-            text = text.split(stop)[0]
         return Completion(
-            text=text,
+            text=_before_stop(self.text(reply.ids), _sampling(request).stop),
             token_ids=tuple(reply.ids),
             logprobs=tuple(reply.logprobs),
             prompt_token_ids=prompt.ids,
@@ -296,21 +298,39 @@ class LocalLM:
         )
 
 
-def _listening(rows: Sequence[Waiting], text: Callable[[Sequence[int]], str]) -> Callable[[int, list[int]], None]:
-    """Return a callback that sends new text of a row's reply to its `on_text`, on the row's own event loop."""
-    sent = [0] * len(rows)
+class _Pieces:
+    """The text of one row's reply that was sent to the request's `on_text`, on the row's own event loop, and what follows it."""
 
-    def send(row: int, ids: list[int]) -> None:
-        request, future = rows[row]
-        if request.on_text is None or future.done():
+    def __init__(
+        self, request: Request, future: asyncio.Future[Completion], text: Callable[[Sequence[int]], str]
+    ) -> None:
+        self._request, self._future, self._text = request, future, text
+        self._sent = 0
+
+    def add(self, ids: Sequence[int]) -> None:
+        """Send what is new in the text of the reply's tokens so far, but for an end that may be the beginning of a stop text.
+
+        Nothing is sent while the last character may still be a part of one.
+        """
+        if self._request.on_text is None or (reply := self._text(ids)).endswith("\ufffd"):
             return
-        reply = text(ids)
-        # The last character may still be a part of one: it is sent when it is whole.
-        if len(reply) > sent[row] and not reply.endswith("\ufffd"):
-            future.get_loop().call_soon_threadsafe(request.on_text, reply[sent[row] :])
-            sent[row] = len(reply)
+        stops = _sampling(self._request).stop
+        reply = _before_stop(reply, stops)
+        begun = (size for stop in stops for size in range(1, len(stop)) if reply.endswith(stop[:size]))
+        self.send(reply[: len(reply) - max(begun, default=0)])
 
-    return send
+    def send(self, reply: str) -> None:
+        """Send the part of `reply`, the text so far or whole, that was not sent yet; nothing where nobody listens any more."""
+        if self._request.on_text is not None and len(reply) > self._sent and not self._future.done():
+            self._future.get_loop().call_soon_threadsafe(self._request.on_text, reply[self._sent :])
+            self._sent = len(reply)
+
+
+def _before_stop(text: str, stops: Sequence[str]) -> str:
+    """Return the text up to the first of the stop texts in it, or all of it."""
+    for stop in stops:
+        text = text.partition(stop)[0]
+    return text
 
 
 async def _quiet(waiting: list[Waiting]) -> None:
@@ -325,13 +345,31 @@ async def _quiet(waiting: list[Waiting]) -> None:
 
 
 def _sampling(request: Request) -> Sampling:
+    """Return the sampling parameters of a request, greedy where it names no temperature, with the most tokens that a reply is
+    assumed to have where it sets no limit. Raises LmprogError for a value that no reply can be sampled by.
+    """
     params = request.params
     stop = params.get("stop") or ()
-    return Sampling(
-        max_tokens=reply_tokens(params),
-        temperature=float(params.get("temperature", 0.0)),
-        top_p=float(params.get("top_p", 1.0)),
-        top_k=int(params.get("top_k", 0)),
-        seed=request.seed or 0,
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
-    )
+    try:
+        found = Sampling(
+            max_tokens=reply_tokens(params),
+            temperature=float(params.get("temperature", 0.0)),
+            top_p=float(params.get("top_p", 1.0)),
+            top_k=int(params.get("top_k", 0)),
+            seed=request.seed or 0,
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        )
+    except (TypeError, ValueError) as error:
+        raise LmprogError(f"params: a value that a model in this process cannot take: {error}") from None
+    fits = {
+        "max_tokens": found.max_tokens >= 1,
+        "temperature": found.temperature >= 0,
+        "stop": all(isinstance(text, str) and text for text in found.stop),
+    }
+    for name, fit in fits.items():
+        if not fit:
+            wanted = (
+                "texts that are not empty" if name == "stop" else "1 or more" if name == "max_tokens" else "0 or more"
+            )
+            raise LmprogError(f"params: {name} is {params[name]!r}, and a model in this process takes {wanted}")
+    return found

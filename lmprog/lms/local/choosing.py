@@ -31,9 +31,9 @@ BLOCK = 128
 @dataclass(frozen=True)
 class Sampling:
     """The sampling parameters of one reply: its most tokens, the temperature (0 is greedy), truncation to the most probable
-    tokens (`top_p`: of this total probability, `top_k`: this many, 0: all), and the seed.
+    tokens (`top_p`: the fewest of this total probability, but at least one; `top_k`: this many, 0 or less: all), and the seed.
 
-    `stop` are texts that end the reply and are left out of it.
+    `stop` are texts (none of them empty) that end the reply; its token ids hold them, its text does not.
     """
 
     max_tokens: int
@@ -114,7 +114,7 @@ def _scores(logits: Tensor, samplings: Sequence[Sampling], allowed: Tensor | Non
     torch.div(logits, temperatures.unsqueeze(1), out=out)
     if allowed is not None:
         out.masked_fill_(~allowed.to(out.device), float("-inf"))
-    if any(sampling.top_p < 1 or sampling.top_k for sampling in samplings):
+    if any(sampling.top_p < 1 or sampling.top_k > 0 for sampling in samplings):
         out.copy_(_truncate(out.log_softmax(-1), samplings))
 
 
@@ -147,13 +147,17 @@ def _below(target: Tensor, whole: Tensor) -> Tensor:
 
 
 def _truncate(logprobs: Tensor, samplings: Sequence[Sampling]) -> Tensor:
-    """Keep the `top_k` likeliest tokens of each row (r, V), and of those the fewest that hold `top_p` of the mass."""
+    """Return the log-probabilities (r, V) with minus infinity at all but the `top_k` likeliest tokens of each row, and of those
+    the fewest that hold `top_p` of the mass (at least one), normalized again.
+    """
     ordered, order = logprobs.sort(-1, descending=True)
     # Mass of the likelier tokens, without the token's own: so the one that crosses `top_p` stays, and always the first.
     before = ordered.exp().cumsum(-1) - ordered.exp()
     top_p = torch.tensor([s.top_p for s in samplings], device=logprobs.device).unsqueeze(1)
-    top_k = torch.tensor([s.top_k or logprobs.shape[1] for s in samplings], device=logprobs.device).unsqueeze(1)
-    rank = torch.arange(logprobs.shape[1], device=logprobs.device)
-    ordered = ordered.masked_fill((before >= top_p) | (rank >= top_k), float("-inf"))
+    most = logprobs.shape[1]
+    top_k = torch.tensor([s.top_k if s.top_k > 0 else most for s in samplings], device=logprobs.device).unsqueeze(1)
+    rank = torch.arange(most, device=logprobs.device)
+    # The likeliest token stays, also where `top_p` is 0.
+    ordered = ordered.masked_fill(((before >= top_p) & (rank > 0)) | (rank >= top_k), float("-inf"))
     # Back in the order of the vocabulary; log_softmax spreads the mass of what is cut over what stays.
     return torch.empty_like(logprobs).scatter_(1, order, ordered).log_softmax(-1)

@@ -53,3 +53,11 @@ def test_few_blocks_after_many_are_found_in_fp32() -> None:
     for draw in torch.linspace(0.99, 1.0, 200, dtype=torch.float64).tolist():
         tokens, _ = choose(logits, [0], [Sampling(1, temperature=1.0)], [min(draw, 1 - 2**-53)])
         assert 0 <= tokens.item() < logits.shape[1]
+
+
+@pytest.mark.parametrize(("more", "among"), [({"top_p": 0.0}, [1]), ({"top_k": -1}, [0, 1, 2]), ({"top_k": 1}, [1])])
+def test_the_likeliest_token_always_stays_and_no_top_k_cuts_nothing(more, among) -> None:
+    logits = torch.tensor([[0.0, 1.0, 0.5]])
+    draws = [place / 50 for place in range(50)]
+    tokens, logprobs = choose(logits, [0] * 50, [Sampling(1, temperature=1.0, **more)] * 50, draws)
+    assert sorted(set(tokens.tolist())) == among and torch.isfinite(logprobs).all()

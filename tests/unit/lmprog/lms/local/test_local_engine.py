@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 from lmprog.aio.threads import in_thread  # noqa: E402
 from lmprog.errors import LmprogError  # noqa: E402
 from lmprog.lms.lm import Completion, Request  # noqa: E402
-from lmprog.lms.local import LocalLM, attention, shared, wave  # noqa: E402
+from lmprog.lms.local import LocalLM, _Pieces, attention, shared, wave  # noqa: E402
 from lmprog.lms.local.attention import NAME  # noqa: E402
 from lmprog.lms.local.choosing import Sampling  # noqa: E402
 from lmprog.lms.local.wave import HeadCache, Prompt, sample  # noqa: E402
@@ -212,6 +212,39 @@ def test_the_embedded_model_shares_the_constant_head_and_keeps_what_was_sampled(
 def test_an_unknown_parameter_is_refused_by_name() -> None:
     with pytest.raises(LmprogError, match="params: logit_bias is not known"):
         asyncio.run(shared("embedded/smollm2-135m").complete(Request([], {"logit_bias": {}})))
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0, and .* takes 0 or more"),
+        ({"temperature": "hot"}, "could not convert string to float"),
+        ({"max_tokens": -3}, "max_tokens is -3, and .* takes 1 or more"),
+        ({"stop": ["", "x"]}, "stop is .* takes texts that are not empty"),
+        ({"stop": [1]}, "stop is .* takes texts that are not empty"),
+        ({"stop": 5}, "not iterable"),
+    ],
+)
+def test_a_value_that_no_reply_can_be_sampled_by_is_refused(params, said) -> None:
+    with pytest.raises(LmprogError, match=f"params: .*{said}"):
+        asyncio.run(LocalLM(None).complete(Request([], params)))
+
+
+def test_the_pieces_of_a_reply_are_its_text_without_the_stop_text() -> None:
+    async def heard(reply: str, stop: list[str], whole: str) -> list[str]:
+        told: list[str] = []
+        request = Request([], {"stop": stop}, on_text=told.append)
+        future = asyncio.get_running_loop().create_future()
+        pieces = _Pieces(request, future, lambda ids: bytes(ids).decode(errors="replace"))
+        for size in range(1, len(reply.encode()) + 1):
+            pieces.add(list(reply.encode()[:size]))
+        pieces.send(whole)
+        await asyncio.sleep(0)
+        return told
+
+    assert asyncio.run(heard("a END", ["END"], "a ")) == ["a", " "]
+    assert asyncio.run(heard("a EN", ["END"], "a EN")) == ["a", " ", "EN"]
+    assert asyncio.run(heard("é EX", ["END", "\n"], "é EX")) == ["é", " ", "EX"]
 
 
 @pytest.mark.parametrize("slow", [False, True])
