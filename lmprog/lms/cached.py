@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from lmprog.compiler import plan
-from lmprog.compiler.backends import model_folder
+from lmprog.compiler.backends import API, model_folder
 from lmprog.compiler.expressions.compiled import EvaluationError
 from lmprog.compiler.plan import Cache, Fleet
 from lmprog.errors import UsageError
 from lmprog.lms.answer_file import answer_cache
+from lmprog.lms.api.access import address_in_environment
 from lmprog.lms.lm import LM, Completion, Request, Usage
 from lmprog.lms.response_cache import ResponseCache, has_no_digest
 from lmprog.state.cache_folder import cache_root
@@ -48,7 +49,9 @@ class CachedLM:
         return replace(completion, usage=replace(completion.usage or Usage(), usd=0.0), cached=True)
 
     def _where(self) -> str:
-        """Return the address at which the model is served, or a fingerprint of a local model's files."""
+        """Return the address of the model's server (of a fleet: all of them, or their file), as the spec or the environment
+        has it, or a digest of a local folder's files; empty where none of these is known.
+        """
         base = self._declared.api_base
         if isinstance(base, Fleet):
             return str(base.discover or " ".join(address.text for address in base.addresses))
@@ -57,6 +60,8 @@ class CachedLM:
                 return str(base.evaluate({"env": os.environ}))
             except EvaluationError:
                 return base.text
+        if self._declared.backend.make == API:
+            return address_in_environment(self._declared) or ""
         folder = model_folder(self._declared.model)
         return folder_state(folder) if folder is not None else ""
 

@@ -41,12 +41,12 @@ class Access:
         base = address if isinstance(declared.api_base, plan.Fleet) else _value(declared.api_base, declared)
         key = _header(_value(declared.api_key, declared), "api_key", declared)
         if declared.model.startswith(VLLM_PREFIX):
-            base = base if fleet else base or os.environ.get("HOSTED_VLLM_API_BASE")
+            base = base if fleet else base or address_in_environment(declared)
             key = key or os.environ.get("HOSTED_VLLM_API_KEY")
         elif declared.model.startswith("openai/"):
             key = key or os.environ.get("OPENAI_API_KEY")
             if declared.api_base is None and is_direct(declared):
-                base = _from_environment("OPENAI_BASE_URL", "OPENAI_API_BASE") or OPENAI
+                base = address_in_environment(declared) or OPENAI
             if base == OPENAI and not key:
                 fix = f"set OPENAI_API_KEY in the environment, or write lms.{declared.id}.api_key"
                 raise UsageError(f"the LM {declared.id!r} ({declared.model}) has no key; {fix}")
@@ -68,8 +68,18 @@ class Access:
         return without(text, self._secrets, "[key]")
 
 
+def address_in_environment(declared: plan.LM) -> str | None:
+    """Return the server's address that the environment has for an LM whose spec names none: the value of PROVIDER_API_BASE,
+    such as HOSTED_VLLM_API_BASE, or for OpenAI first of OPENAI_BASE_URL; None where neither is set.
+    """
+    prefix, slash, _ = declared.model.partition("/")
+    provider = prefix if slash else "openai"
+    first = ("OPENAI_BASE_URL",) if provider == "openai" else ()
+    return _from_environment(*first, f"{provider.upper()}_API_BASE")
+
+
 def _from_environment(*names: str) -> str | None:
-    """Return the first of these variables that is set."""
+    """Return the value of the first of these environment variables that is set and not blank; None where none is."""
     return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
 
 

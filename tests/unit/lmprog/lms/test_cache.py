@@ -217,3 +217,15 @@ for key in range(200):
     assert [(process.communicate()[1], process.returncode) for process in running] == [("", 0)] * 3
     cache = AnswerCache(tmp_path)
     assert [cache.get(str(key)) for key in range(200)] == [{"key": key} for key in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("model", "variable"),
+    [("hosted_vllm/x", "HOSTED_VLLM_API_BASE"), ("openai/x", "OPENAI_BASE_URL"), ("azure/x", "AZURE_API_BASE")],
+)
+def test_an_address_of_the_environment_tells_servers_apart(tmp_path, scripted, monkeypatch, model, variable) -> None:
+    lm = scripted(lambda request: "a")
+    for address in ("http://one/v1", "http://two/v1", "http://one/v1"):
+        monkeypatch.setenv(variable, address)
+        ask(CachedLM(lm, replace(declared(tmp_path), model=model)), REQUEST)
+    assert len(lm.requests) == 2
