@@ -89,8 +89,8 @@ def _read(path: str) -> tuple[bytes, str]:
         raise NoImage("an image of a client must be a data URI (data:image/png;base64,...): no file is read for it")
     try:
         content = Path(path).read_bytes()
-    except OSError as error:
-        raise NoImage(f"the image {path} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # a ValueError for a path with a null character
+        raise NoImage(f"the image {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     kind = next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         kind = "image/webp"

@@ -85,11 +85,14 @@ def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[An
             raise too_long(tool)
         if getattr(result, "is_error", False):
             raise ToolFailed(f"{tool.id}: {hidden(said) or 'the MCP server reports an error'}")
-        if "prompt" in settings:
-            return checked(tool, _messages(tool, result))
-        if "resource" in settings and not said and result.contents:
-            raise ToolFailed(f"{tool.id}: the resource is no text")
-        return _value(tool, structured, said)
+        try:
+            if "prompt" in settings:
+                return checked(tool, _messages(tool, result))
+            if "resource" in settings and not said and result.contents:
+                raise ToolFailed(f"{tool.id}: the resource is no text")
+            return _value(tool, structured, said)
+        except ToolFailed as error:  # its message may quote the answer
+            raise ToolFailed(hidden(str(error))) from None
 
     return call
 

@@ -35,7 +35,11 @@ def of_text(tool: Tool, text: str, *, is_json: bool) -> Any:
 
 def checked(tool: Tool, value: Any) -> Any:
     """Return a tool's result as plain values if it is of the declared type; raise ToolFailed if it is not."""
-    value = value if deeper(value) else plain(value)
+    try:
+        value = value if deeper(value) else plain(value)
+    except Exception as error:  # a model or dataclass whose fields hold what is no plain value
+        said = first_line(f"{type(error).__name__}: {error}")
+        raise ToolFailed(f"{tool.id} returned what cannot be made plain values: {said}") from error
     if deeper(value):
         raise ToolFailed(f"{tool.id} returned what is nested deeper than {MAX_DEPTH}")
     if problem := mismatch(value, tool.type):
@@ -48,7 +52,7 @@ def plain(value: Any) -> Any:
     they are."""
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if hasattr(value, "model_dump"):
+    if hasattr(value, "model_dump") and not isinstance(value, type):
         return value.model_dump(mode="json", by_alias=False)
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)

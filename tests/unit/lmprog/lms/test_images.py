@@ -60,6 +60,8 @@ def test_what_is_elsewhere_stays_as_it_is() -> None:
 def test_what_is_no_image(tmp_path) -> None:
     with pytest.raises(NoImage, match=r"nowhere\.png cannot be read: No such file"):
         with_images([turn(str(tmp_path / "nowhere.png"))])
+    with pytest.raises(NoImage, match="cannot be read: embedded null"):
+        with_images([turn("a\0.png")])
     (tmp_path / "a.txt").write_text("words")
     with pytest.raises(NoImage, match="is no image"):
         with_digests([turn(str(tmp_path / "a.txt"))])

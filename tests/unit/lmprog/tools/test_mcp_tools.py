@@ -277,6 +277,8 @@ def test_the_environment_reaches_the_server_and_no_message(made, monkeypatch) ->
     more = ', output: str, env: {DESK_TOKEN: "${{ env.MY_TOKEN }}"}'
     monkeypatch.setenv("MY_TOKEN", "tok-123456")
     assert made("secret", more=more)().outputs == {"x": "tok-123456"}
+    quoted = made("secret", more=more.replace("output: str", "output: int")).map([{}])[0].error.message
+    assert "[secret]" in quoted and "tok-123456" not in quoted
     script = "import os; raise SystemExit('bad ' + os.environ['DESK_TOKEN'])"
     server = f"command: ['{sys.executable}', '-c', \"{script}\"]"
     said = made("x", server=server, more=more).map([{}])[0].error.message

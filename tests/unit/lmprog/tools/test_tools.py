@@ -156,3 +156,24 @@ def test_models_and_dataclasses_are_objects(program) -> None:
             return [Page(name="Rome")]
     """
     assert program(spec, tools__py=tools)().outputs == {"name": "Oslo", "first": {"name": "Rome"}}
+
+
+@pytest.mark.parametrize("value", ["Model(said=bytes([255]))", "Model", "Held(threading.Lock())"])
+def test_a_result_that_cannot_be_made_plain_values_is_the_tools_failure(program, value) -> None:
+    made = f"""
+import dataclasses, threading
+import pydantic
+
+class Model(pydantic.BaseModel):
+    said: bytes
+
+@dataclasses.dataclass
+class Held:
+    lock: object
+
+def use(a: int) -> int:
+    return {value}
+"""
+    with pytest.raises(RunError, match="use: use returned what") as caught:
+        program(SPEC.format(name="use", more="", step=""), tools__py=made)(a=3)
+    assert caught.value.result.error.kind == "tool"
