@@ -52,7 +52,6 @@ class Batches:
         """The batches that are waited for, by their keys."""
         self._used: list[Submitted] = []
         self._flush: asyncio.Task[None] | None = None
-        self._making = asyncio.Lock()
 
     async def reply(self, body: dict[str, Any]) -> Mapping[str, Any]:
         """Return the reply to a request in the provider's form, when its batch has ended; `body` is the body of the
@@ -207,9 +206,10 @@ class Batches:
             for entry in entries:
                 if mapping(entry.get("metadata")).get("lmprog") == key:
                     return text(entry.get("id"))
-            if not entries or page.get("has_more") is not True:
+            last = f"&after={text(entries[-1].get('id'))}" if entries else ""
+            if page.get("has_more") is not True or last in ("", "&after=", after):  # the same page would come for ever
                 return None
-            after = f"&after={text(entries[-1].get('id'))}"
+            after = last
 
     async def _file_of(self, name: str) -> bytes:
         async with self._server.get(f"/files/{name}/content") as response:

@@ -219,3 +219,17 @@ def test_long_lists_are_several_batches(runs, server, monkeypatch) -> None:
     before = len(server.batches)
     assert [result.outputs for result in runs()] == WANTED
     assert len(server.batches) - before > 2
+
+
+def test_a_list_of_batches_that_repeats_its_first_page_has_an_end() -> None:
+    class Repeats:
+        def get(self, path: str) -> str:
+            return path
+
+    found = batches.Batches("openai/x", Repeats(), None, print, str)  # type: ignore[arg-type]
+
+    async def page(path: str) -> Any:
+        return {"data": [{"id": "batch_1", "metadata": {"lmprog": "other"}}], "has_more": True}
+
+    found._sent = page  # type: ignore[method-assign]
+    assert asyncio.run(asyncio.wait_for(found._find("key"), 5)) is None
