@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -104,16 +105,34 @@ def _close_of_main_thread() -> None:
 def _in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     outcome: list[T] = []
     failure: list[BaseException] = []
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+    interrupted = threading.Event()
+
+    async def cancellable() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        running.append((asyncio.get_running_loop(), task))
+        if interrupted.is_set():
+            task.cancel()
+        return await make()
 
     def work() -> None:
         try:
-            outcome.append(run_async(make))
+            outcome.append(run_async(cancellable))
         except BaseException as error:
             failure.append(error)
 
     thread = threading.Thread(target=work, name="lmprog-run")
     thread.start()
-    thread.join()
+    try:
+        thread.join()
+    except BaseException:  # Ctrl-C, which only the waiting thread gets: without this the calls would go on and cost
+        interrupted.set()
+        for loop, task in running:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended meanwhile
+                loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        raise
     if failure:
         raise failure[0]
     return outcome[0]

@@ -118,3 +118,34 @@ def test_a_forked_process_has_a_loop_of_its_own() -> None:
         os._exit(int(run_briefly(loop_now) is before))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert run_briefly(loop_now) is before
+
+
+@RUNNERS
+def test_ctrl_c_in_a_notebook_cancels_the_work_and_waits_for_its_end(run, monkeypatch) -> None:
+    """Within a running loop the work has a thread of its own, which no signal reaches."""
+    begun, ended = threading.Event(), list[bool]()
+
+    class Interrupted(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            if not ended and not getattr(self, "hit", False):
+                self.hit = True
+                assert begun.wait(PATIENCE)
+                raise KeyboardInterrupt
+            super().join(timeout)
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(PATIENCE)
+        finally:
+            ended.append(True)
+
+    async def cell() -> None:
+        monkeypatch.setattr(threading, "Thread", Interrupted)
+        try:
+            run(work)
+        except KeyboardInterrupt:
+            ended.append(False)
+
+    run_async(cell)
+    assert ended == [True, False]
