@@ -262,7 +262,8 @@ class RayRunner:
                 raise
 
     def _leave(self, worker: _Employed) -> None:
-        worker.jobs -= 1
+        with self._lock:
+            worker.jobs -= 1
         self._wake()
 
     def _wake(self, places: int = 1) -> None:

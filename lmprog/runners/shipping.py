@@ -118,8 +118,10 @@ class _Pickler(pickle.Pickler):
 class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         folder, below = map(Path, pid)
-        # On a machine without the driver's files the folder was sent as the working directory.
-        return folder / below if (folder / below).exists() else Path.cwd() / below
+        sent = Path.cwd() / below
+        # On a machine without the driver's files the folder was sent as the working directory. A path that is in neither is
+        # one that a run makes, such as the folder of a cache: it belongs beside the program where that is at hand.
+        return folder / below if (folder / below).exists() or (folder.is_dir() and not sent.exists()) else sent
 
 
 class Built:

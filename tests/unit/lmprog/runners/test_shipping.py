@@ -150,3 +150,15 @@ def test_a_function_without_a_name_of_its_own_goes_by_its_code() -> None:
     pytest.importorskip("ray", reason="needs the extra 'ray'")
     factor = 3
     assert pickle.loads(sendable((2, lambda value: value * factor)))[1](5) == 15
+
+
+@pytest.mark.parametrize(("at_hand", "found"), [(True, "here/cache"), (False, "sent/cache")])
+def test_a_folder_that_a_run_makes_is_beside_the_program(write, tmp_path: Path, monkeypatch, at_hand, found) -> None:
+    lm = SERVED.replace("KEY", "none") + ", cache: {folder: cache}"
+    path = write(SPEC.replace("LM", lm), "here/program.yaml")
+    packed = shipped(lmprog.load(path), path.parent)
+    (tmp_path / "sent").mkdir()
+    if not at_hand:
+        (tmp_path / "here").rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path / "sent")
+    assert Built().build(packed.digest, packed.data).plan.lms["lm"].cache.folder == tmp_path / found
