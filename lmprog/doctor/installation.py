@@ -57,12 +57,18 @@ def keys() -> Iterator[Line]:
 
 
 def folders() -> Iterator[Line]:
-    """Yield a line for each folder that lmprog keeps between runs, with its size."""
+    """Yield a line for lmprog's cache folder and one for that of the Hugging Face hub: each with its size and its largest
+    parts, or as a note that it is not there or cannot be read.
+    """
     for name, folder in {"lmprog": cache_root(), "Hugging Face": _hub()}.items():
-        if not folder.is_dir():
+        try:
+            parts = {part.name: _size(part) for part in sorted(folder.iterdir()) if part.is_dir()}
+        except (FileNotFoundError, NotADirectoryError):
             yield Line("Files", name, "note", f"{folder} (not there yet)")
             continue
-        parts = {part.name: _size(part) for part in sorted(folder.iterdir()) if part.is_dir()}
+        except OSError as error:
+            yield Line("Files", name, "note", f"{folder} cannot be read: {error.strerror}")
+            continue
         largest = sorted(parts.items(), key=lambda item: -item[1])[:4]
         inside = ", ".join(f"{part} {_megabytes(size)}" for part, size in largest if size >= MEGABYTE)
         yield Line("Files", name, "ok", f"{folder}: {_megabytes(_size(folder))}" + (f" ({inside})" if inside else ""))
@@ -94,8 +100,13 @@ def _hub() -> Path:
 
 
 def cached_repository(name: str) -> bool:
-    """Return whether a repository of the Hugging Face hub is in the local cache."""
-    return (_hub() / f"models--{name.replace('/', '--')}").is_dir()
+    """Return whether a model repository of the Hugging Face hub, OWNER/NAME or OWNER/NAME@REVISION, is in the local cache
+    (in that revision); False where the cache cannot be read.
+    """
+    repository, at, revision = name.partition("@")
+    folder = _hub() / f"models--{repository.replace('/', '--')}"
+    wanted = [folder / "refs" / revision, folder / "snapshots" / revision] if at else [folder]
+    return any(map(os.path.exists, wanted))
 
 
 def _size(folder: Path) -> int:

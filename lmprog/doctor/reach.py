@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lmprog.boundary.bodies import TooLong, within
+from lmprog.boundary.wire import loads
 from lmprog.compiler.plan import LM, Fleet
 from lmprog.compiler.routes import is_direct
 from lmprog.doctor.line import Line
@@ -57,7 +57,7 @@ async def _asked(lm: LM, address: str | None) -> Line:
     try:
         async with asyncio.timeout(TIMEOUT), Server(access).get(path) as response:
             body = b"".join([part async for part in within(response.content.iter_any(), MOST_BYTES)])
-        there = [str(model.get("id") or model.get("name")) for model in json.loads(body)[field]]
+        there = [str(model.get("id") or model.get("name")) for model in loads(body)[field]]
     except TryFailed as failed:
         return Line("Reach", name, "problem", f"{asked}: {access.hide(failed.words)}", failed.fix or fix)
     except TimeoutError:
