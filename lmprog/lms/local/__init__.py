@@ -44,7 +44,8 @@ Waiting = tuple[Request, "asyncio.Future[Completion]"]
 _loaded: dict[tuple[str, bool], LocalLM] = {}
 """Loaded models by name, and by whether they are without values (`structure.py`)."""
 _turns = PerLoop(asyncio.Lock)
-"""Models of one process answer in turn: beside each other, who shares a batch would follow from which is done first."""
+"""A lock for each event loop, so that its local models answer one after the other: otherwise which requests share a batch
+would depend on which model is done first."""
 
 
 def shared(model: str) -> LocalLM:
@@ -116,7 +117,9 @@ class LocalLM:
         return await future
 
     async def _answer(self, waiting: list[Waiting]) -> None:
-        """Answer what one event loop waits for, wave by wave, until nothing is left."""
+        """Answer the requests in `waiting`, those of one event loop, wave by wave until the list is empty. Requests that
+        are appended meanwhile are answered too.
+        """
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="lmprog-local")
         loop = asyncio.get_running_loop()
@@ -129,7 +132,9 @@ class LocalLM:
             self._waiting.pop(loop, None)
 
     async def _wave(self, waiting: list[Waiting]) -> None:
-        """Answer the first of those that wait; what comes in the meantime is added to `waiting`."""
+        """Take the first requests (at most `self.wave`, in the order of their keys) out of `waiting`, and give each future
+        its reply or error. This begins once no further request comes and no other local model answers in this event loop.
+        """
         async with _turns.get():
             await _quiet(waiting)
             await self._next(waiting)
@@ -157,7 +162,9 @@ class LocalLM:
                 future.set_result(answer)
 
     def _run(self, batch: Sequence[Waiting]) -> list[Completion | LmprogError]:
-        """Answer the requests in their order, in the worker thread, with one wave for each adapter and head."""
+        """Return the answers in the order of the requests, from the worker thread: for each its Completion, or the
+        LmprogError for a request that is longer than the model's attention. One wave is computed for each adapter and head.
+        """
         try:
             with computing(self.weights.base.device.type):
                 return self._answers(batch)
@@ -213,7 +220,8 @@ class LocalLM:
         )
 
     def prompt(self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> Prompt:
-        """Return the token ids of `messages` in the model's chat template, and how many of the first tokens all rows share.
+        """Return the token ids of `messages` in the model's chat template, and how many of the first tokens all rows share
+        (0 where these are fewer than MIN_HEAD, 16).
 
         `constant` is (m, c): the first m messages and the first c characters of message m are the same for every row.
         """
@@ -228,10 +236,10 @@ class LocalLM:
             return self._chat.ids(messages)
 
     def _head(self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> tuple[int, ...]:
-        """Return the tokens that every row shares: the tokens that text after the constant text cannot change.
+        """Return the tokens that every row shares: those that no text after the constant text can change. Empty where all
+        messages are constant, so that nothing comes after them.
 
-        They are found by appending different texts to the constant text, which works for any tokenizer and chat
-        template.
+        They are found by appending different texts to the constant text, which works for any tokenizer and chat template.
         """
         whole, characters = constant
         if whole >= len(messages):
@@ -254,7 +262,8 @@ class LocalLM:
 
     def allowed(self, format: str, outputs: Object, reply: Sequence[int]) -> NDArray[numpy.int32]:
         """Return, for each of the T tokens of a constrained reply, the mask of the tokens that the grammar of `outputs` in
-        `format` allowed there: (T, W) words with a bit for each token (`unpacked` reads them).
+        `format` allowed there: (T, W) words of 32 bits, a bit for each token of the vocabulary (`unpacked` reads them).
+        Raises LmprogError for a type without a grammar.
         """
         return self._grammars().allowed(format, outputs, reply)
 
@@ -299,7 +308,9 @@ class LocalLM:
 
 
 class _Pieces:
-    """The text of one row's reply that was sent to the request's `on_text`, on the row's own event loop, and what follows it."""
+    """The text of one row's reply that was sent to the request's `on_text`, and what is to follow; it is sent on the event
+    loop of the request's future.
+    """
 
     def __init__(
         self, request: Request, future: asyncio.Future[Completion], text: Callable[[Sequence[int]], str]
@@ -334,7 +345,9 @@ def _before_stop(text: str, stops: Sequence[str]) -> str:
 
 
 async def _quiet(waiting: list[Waiting]) -> None:
-    """Wait until several turns of the event loop in a row have brought no further request, with no tool or metric at work."""
+    """Wait until 8 turns of the event loop in a row have brought no further request, with no tool or metric at work. Tools
+    in threads are waited for during TOOL_TURNS (500) turns at most.
+    """
     still, turns = 0, TOOL_TURNS
     while still < 8:
         before = len(waiting)

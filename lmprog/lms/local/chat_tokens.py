@@ -20,7 +20,9 @@ class ChatTokens:
         self._special = re.compile("|".join(map(re.escape, specials))) if specials else None
 
     def ids(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
-        """Return the token ids of the messages, and of the template's beginning of the assistant's reply."""
+        """Return the token ids of the messages, and of the template's beginning of the assistant's reply. Text in a message
+        that looks like a special token is tokenized as plain text.
+        """
         if self._special is None or not any(self._special.search(str(turn.get("content"))) for turn in messages):
             return self._ids_of(self._rendered(messages))
         texts = "".join(str(turn.get("content")) for turn in messages)

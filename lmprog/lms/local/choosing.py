@@ -54,9 +54,10 @@ def choose(
     """Draw the next token of each of R replies; return the token ids (R,) and their log-probabilities (R,) in fp32.
 
     `of` has the row of `logits` (L, V) that each reply draws from, `samplings` its parameters, `draws` a uniform draw from
-    [0, 1) for it, and `constraints` its grammar (None: none). Log-probabilities are those of the distribution drawn from, after
-    constraints, temperature and truncation (`top_p`, `top_k`); those of a greedy reply (`temperature` 0) are those of
-    temperature 1. Rollouts for training are not truncated, so that the trainer computes the same.
+    [0, 1) for it, and `constraints` its grammar (None: none; an empty sequence: no reply has one). Log-probabilities are
+    those of the distribution drawn from, after constraints, temperature and truncation (`top_p`, `top_k`); those of a
+    greedy reply (`temperature` 0) are those of temperature 1. Rollouts for training are not truncated, so that the trainer
+    computes the same.
     """
     width, device = logits.shape[1], logits.device
     members = _distributions(of, samplings, constraints)
@@ -98,7 +99,9 @@ def choose(
 def _distributions(
     of: Sequence[int], samplings: Sequence[Sampling], constraints: Sequence[Constraint | None]
 ) -> list[list[int]]:
-    """Return the replies that draw from each distribution."""
+    """Return, for each distinct distribution, the numbers of the replies that draw from it: those with the same row of
+    logits, temperature and truncation and, where they are constrained, with the same grammar and the same tokens so far.
+    """
     members: dict[tuple[object, ...], list[int]] = {}
     for reply, (row, sampling) in enumerate(zip(of, samplings, strict=True)):
         constraint = constraints[reply] if constraints else None

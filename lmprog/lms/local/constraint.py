@@ -49,7 +49,9 @@ _JSON = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "k
 
 
 def grammar(format: str, outputs: Object) -> str:
-    """Return the Lark grammar, in llguidance's dialect, of all replies that hold values of `outputs` in `format`."""
+    """Return the Lark grammar, in llguidance's dialect, of all replies that hold values of `outputs` in `format`: `json`,
+    `text` (where `outputs` has a single field), or `fields`, a section for each.
+    """
     if format == "json":
         return f"start: {_json(outputs)}"
     if format == "text":
@@ -138,9 +140,10 @@ class Constraint:
 
 
 class Grammars:
-    """A cache of compiled grammars for `decoding: constrained` with one tokenizer, by reply format and output types.
+    """The compiled grammars of `decoding: constrained` for one tokenizer, by reply format and output types; made by
+    LocalLM.
 
-    `constraint` and `allowed` ask for one. Each is compiled once, and the last MAX_GRAMMARS (64) are kept.
+    A grammar is compiled when it is first needed, and the MAX_GRAMMARS (64) used last are kept.
     """
 
     def __init__(self, tokenizer: Any, size: int, end_ids: frozenset[int]) -> None:
@@ -176,8 +179,9 @@ class Grammars:
         return Constraint(key, self._compiled[key].deep_copy())
 
     def allowed(self, format: str, outputs: Object, reply: Sequence[int]) -> NDArray[numpy.int32]:
-        """Return for each of the T tokens of `reply` the packed mask of tokens that the grammar allowed at its place:
-        (T, W) words. `outputs` in `format` are what the reply holds."""
+        """Return for each of the T tokens of `reply` the packed mask of tokens that the grammar allowed at its place: (T,
+        W) words. `outputs` in `format` are what the reply holds. Raises LmprogError for a type without a grammar.
+        """
         import llguidance.numpy
 
         constraint = self.constraint(format, outputs)
@@ -221,9 +225,11 @@ def unpacked(bits: NDArray[numpy.int32], width: int) -> NDArray[numpy.bool_]:
 
 
 def constraints_of(requests: Sequence[Request], grammars: Callable[[], Grammars]) -> list[Constraint | None]:
-    """Return for each request a new Constraint; None for a request without `decoding: constrained`.
+    """Return for each request a new Constraint; None for a request without `decoding: constrained`, or whose output type is
+    no object.
 
-    `grammars` returns the compiled grammars; it is called only if a request needs them.
+    `grammars` returns the compiled grammars; it is called only if a request needs them. Raises LmprogError for a type
+    without a grammar.
     """
     return [
         grammars().constraint(request.format, request.output_type)

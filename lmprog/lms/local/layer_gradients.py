@@ -82,7 +82,9 @@ class _Product:
     def backward(
         self, gradient: Tensor, x: Tensor, inner: Tensor | None, name: str, wanted: bool = True
     ) -> tuple[Tensor | None, list[Tensor]]:
-        """Return the gradient of x, if `wanted`, and those of the adapters' matrices."""
+        """Return the gradient of x (None where it is not `wanted`), and those of the adapters' matrices, in the order of
+        `parts`: for each layer that of `down`, then that of `up`.
+        """
         found = gradient @ self.weight if wanted else None
         if self.of is None or inner is None:
             return found, []

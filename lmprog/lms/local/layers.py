@@ -197,7 +197,7 @@ def _are_views(layers: Sequence[Any], weight: Tensor) -> bool:
 
 def wave_forward(layer: DecoderLayer, name: str | None) -> Callable[..., Tensor]:
     """Return a function in place of the layer's `forward`, for passes without gradients, with the present values of adapter
-    `name` (None: no adapter).
+    `name` (None: no adapter). A batch of several rows is left to the layer's own `forward`.
     """
     products = [joined_product(bases, *joined(bases)) for bases in layer.bases]
     adapters = [_applied(factors(group, name)) for group in layer.groups]

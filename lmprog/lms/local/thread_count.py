@@ -38,14 +38,14 @@ FIRST_PAUSE, MAX_PAUSE = 1.0, 16.0
 
 
 def even(threads: int) -> int:
-    """Return the largest number up to `threads` that is a power of two, or a power of two times three."""
+    """Return the largest number up to `threads` (1 or more) that is a power of two, or a power of two times three."""
     power = 1 << (threads.bit_length() - 1)
     return power + power // 2 if threads >= power + power // 2 else power
 
 
 def fitting(used: float, threads: int) -> int:
-    """Return how many threads, rounded down by `even`, had a processor each, where `threads` threads used `used` processors
-    in all.
+    """Return how many of `threads` threads had a processor each, where they used `used` processors together: all of them
+    where at most MISSING (0.35) processors are missing, else about `used`, rounded down by `even`, and at least 1.
     """
     return threads if used >= threads - MISSING else even(max(1, int(used + 0.1)))
 
@@ -78,7 +78,10 @@ class ThreadCount:
         self._last = (self._clock(), self._processor())
 
     def check(self) -> None:
-        """Measure the processor use since the last call, and change the number of threads where it calls for that."""
+        """Count the computing time since the last call, and once it comes to WINDOW seconds compare the processors used
+        with the number of threads: lower that number beside other work, or try with a burst whether all threads have a
+        processor again.
+        """
         clock, processor = self._clock(), self._processor()
         if self._last is not None:
             self._computed += clock - self._last[0]
@@ -176,15 +179,17 @@ def _leave(outer: bool, before: int) -> None:
 
 
 def begin_pass() -> None:
-    """Restart the measurement before a forward pass, so that Python code before it is not counted."""
+    """Restart the measurement before a forward pass, so that Python code before it is not counted. Nothing happens outside
+    of `computing`.
+    """
     if getattr(_here, "computes", False):
         _count.begin()
 
 
 def check() -> None:
-    """Adapt the number of threads to the machine's other work.
+    """Adapt the number of threads to the machine's other work; nothing happens outside of `computing`.
 
-    It is to be called often inside `computing`, as in each layer.
+    It is to be called often, as in each layer.
     """
     if getattr(_here, "computes", False):
         _count.check()

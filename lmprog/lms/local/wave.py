@@ -45,10 +45,11 @@ class Prompt:
 
 @dataclass
 class Reply:
-    """A sampled reply: its token ids, the end token included, and each token's log-probability (natural log,
-    `logprobs`) in the distribution it was drawn from.
+    """A sampled reply: its token ids, the end token included, and each token's log-probability (natural log, `logprobs`) in
+    the distribution it was drawn from.
 
-    `finish_reason` is `stop` for an end token or a stop text, `length` where the limit of tokens ended it.
+    `finish_reason` is `stop` for an end token or a stop text, `length` where the limit of tokens or a cancellation ended
+    it.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -57,8 +58,8 @@ class Reply:
 
 
 class HeadCache:
-    """A cache of the keys and values of shared prompt beginnings (heads), up to `tokens` tokens; the least recently used go
-    first.
+    """A cache of the keys and values of shared prompt beginnings (heads), of at most `tokens` tokens together or a single
+    longer head; the least recently used go first.
     """
 
     def __init__(self, tokens: int = 16384) -> None:
@@ -104,13 +105,13 @@ def sample(
     on_tokens: Callable[[int, list[int]], None] = lambda row, ids: None,
 ) -> list[Reply]:
     """Sample one reply to each of `prompts`; return the replies in that order. Equal prompts are computed once, and all
-    prompts share one head.
+    prompts must begin with the same head.
 
     `samplings`, and `constraints` where there are any (None in it: the reply is free), have one entry for each prompt.
     `end_ids` end a reply, `decode` turns token ids into text, and `weights` is the name of the weights in the cache
-    `heads`. `is_cancelled` is called with each row after each token, and True ends the row's reply; `on_tokens` is
-    called with each row and its tokens so far. `model` is a causal LM of transformers whose attention is
-    `wave_attention`.
+    `heads`. `on_tokens` is called after each token with the number of the prompt and the reply's tokens so far;
+    `is_cancelled` with the number of each prompt whose reply would go on, and True ends it there. `model` is a causal LM of
+    transformers whose attention is `wave_attention`.
     """
     distinct = list(dict.fromkeys(prompts))
     index = {prompt: place for place, prompt in enumerate(distinct)}
@@ -126,7 +127,9 @@ def sample(
 def _read_prompts(
     model: Any, distinct: list[Prompt], head: int, shared: list[tuple[Tensor, Tensor]] | None
 ) -> tuple[Context, Tensor]:
-    """Run the prompts after their head, packed; gives their context, and the logits (M, V) after each prompt's last token."""
+    """Run the model on the prompts after their first `head` tokens, packed into one row; return their context, which holds
+    `shared` (the keys and values of the head, None: no head), and the logits (M, V) after each prompt's last token.
+    """
     tails = [prompt.ids[head:] for prompt in distinct]
     device = model.device
     lengths = torch.tensor([len(tail) for tail in tails], device=device)  # (M,)

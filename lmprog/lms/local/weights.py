@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 
 def folder_of(model: str) -> str:
-    """Return what transformers loads for a model's name (`embedded/...`, `hf/...`): a folder, or a repository of the
-    hub. Raises LmprogError for an embedded model that lmprog does not bring.
+    """Return what transformers loads for a model's name: a folder, or a repository of the hub, for `embedded/...` and
+    `hf/...`; any other name as it stands. The embedded model is downloaded first where it is not there. Raises LmprogError
+    for an embedded model that lmprog does not bring, and InfrastructureError where a download fails.
 
     A revision is left out; `revision_of` returns it.
     """
@@ -53,8 +54,10 @@ def revision_of(model: str) -> str | None:
 
 
 def base_sha256(model: str) -> str:
-    """Return the SHA-256 of a base model's weights files, read in the order of their names. They must be on this
-    machine: nothing is downloaded."""
+    """Return the SHA-256 (hex) over the digests of a base model's *.safetensors files, in the order of their names. Nothing
+    is downloaded: a model of the hub that is not in the local cache raises LocalEntryNotFoundError of huggingface_hub, an
+    OSError.
+    """
     folder = Path(folder_of(model))
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
@@ -90,8 +93,8 @@ def fast_in_bfloat16() -> bool:
 class Weights:
     """A base model in memory, its tokenizer, and the adapters that were loaded beside it.
 
-    The base is never changed, except by `write_merged`. `version` is a name for the weights that answer now, which is part
-    of every cache key.
+    The base is never changed, except by `write_merged`. `version` names the weights that answer now, by adapter and number
+    of training steps; what is cached for them is found by it.
     """
 
     def __init__(self, model: str, *, dtype: Any | None = None) -> None:
@@ -234,7 +237,9 @@ class Weights:
         self._steps += 1
 
     def save_trained(self, trained: AdapterReference, folder: Path) -> None:
-        """Write an adapter in training into `folder`, in peft's format."""
+        """Write an adapter in training into `folder`, in peft's format. Raises InfrastructureError where the files cannot
+        be written.
+        """
         name = self._training[trained]
         with writing(folder):
             self._peft.save_pretrained(folder, selected_adapters=[name])
@@ -298,7 +303,9 @@ class Weights:
         return name
 
     def _check(self, adapter: AdapterReference) -> None:
-        """Refuse an adapter that is not the one that the overlay was written for."""
+        """Raise LmprogError for an adapter without a weights file, or whose digest, base model or base weights are not
+        those that the reference names (None in it: any).
+        """
         folder = adapter_folder(adapter)
         if not (folder / "adapter_model.safetensors").is_file():
             raise LmprogError(f"there is no adapter in {folder}: it holds no adapter_model.safetensors")

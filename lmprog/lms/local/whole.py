@@ -37,7 +37,9 @@ class WholeInTraining(Weights):
         return IN_TRAINING
 
     def in_peft(self, trained: AdapterReference) -> tuple[Any, str]:
-        """Return the model itself, and an empty name in place of an adapter's."""
+        """Return the model whose own weights are in training, which peft has no part in, and an empty text in place of an
+        adapter's name.
+        """
         return self.base, ""
 
     @contextlib.contextmanager
@@ -56,7 +58,9 @@ class WholeInTraining(Weights):
             self.version = before
 
     def save_trained(self, trained: AdapterReference, folder: Path) -> None:
-        """Write the model and its tokenizer into `folder`, as transformers loads them."""
+        """Write the model and its tokenizer into `folder`, as transformers loads them. Raises InfrastructureError where the
+        weights cannot be written.
+        """
         with writing(folder), quiet_loading():
             self.base.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
