@@ -26,7 +26,9 @@ _opening = threading.Lock()
 
 
 def answer_cache(folder: Path, shared: bool) -> AnswerCache:
-    """Return the cache file in `folder`, opened once in a process; with `shared` the user's group can read and write it."""
+    """Return the cache file in `folder`, opened once in a process; with `shared` the user's group can read and write it. A
+    file that cannot be opened gives a cache that holds nothing, after a warning.
+    """
     with _opening:
         # A connection must not outlive a fork, so each process has its own.
         key = (os.getpid(), folder.absolute())
@@ -96,7 +98,9 @@ class AnswerCache:
 
     @contextlib.contextmanager
     def _lenient(self) -> Any:
-        """Set a broken file aside and start a new one; skip the cache, with a warning, after any other failure."""
+        """Return a context in which a broken file is set aside and a new one begun, and any other failure of the file is
+        passed over with a warning, once.
+        """
         try:
             yield
         except (sqlite3.Error, OSError, ValueError) as error:

@@ -31,10 +31,10 @@ class CachedLM:
         self._kept: tuple[ResponseCache, str] | None = None
 
     async def complete(self, request: Request) -> Completion:
-        """Return the reply from the cache, or from `lm`, whose reply is then stored.
+        """Return the reply from the cache, at a cost of 0, or from `lm`, whose reply is then stored.
 
-        A request with an adapter that has no digest is never cached. Raise UsageError where a shared cache has no folder, and
-        any error that `lm` raises.
+        A request with an adapter that has no digest is never cached. Raises UsageError where a shared cache has no folder,
+        and any error that `lm` raises.
         """
         if has_no_digest(request):
             return await self.lm.complete(request)
@@ -67,7 +67,9 @@ class CachedLM:
 
 
 def folder_of(cache: Cache, lm: str) -> Path:
-    """Return the folder of an LM's cached replies; raise UsageError for a shared cache without a folder."""
+    """Return the folder of an LM's cached replies: that of the spec, for a shared cache that of LMPROG_SHARED_CACHE, else
+    one in the user's cache. Raises UsageError for a shared cache without a folder; `lm` is the LM's id in that message.
+    """
     if cache.folder is not None:
         return cache.folder
     if cache.shared:

@@ -35,9 +35,10 @@ def cached_folder() -> Path:
 
 
 def model_folder() -> Path:
-    """Return the folder with the converted model (bf16 safetensors and tokenizer), after any download and conversion.
+    """Return the folder with the converted model (bf16 safetensors and tokenizer), after any download and conversion, each
+    of which prints a line to stderr.
 
-    Raise InfrastructureError where it is not in the cache and cannot be downloaded.
+    Raises InfrastructureError where it is not in the cache and cannot be downloaded, or the download has another digest.
     """
     folder = cached_folder()
     if folder.is_dir():

@@ -41,8 +41,8 @@ def downloaded(reference: HubReference, patterns: Sequence[str] | None = None, w
 
 
 def is_public(reference: HubReference) -> bool | None:
-    """Return whether anybody can read a repository of the Hub; None where it does not exist. Raises InfrastructureError
-    where the Hub cannot be reached.
+    """Return whether anybody can read a repository of the Hub; None where it does not exist, or not for this account.
+    Raises InfrastructureError where the Hub cannot be reached.
     """
     with _library("lmprog push") as hub, _failures(hub, reference, "the repository", "read"):
         try:
@@ -54,8 +54,9 @@ def is_public(reference: HubReference) -> bool | None:
 def push(files: Mapping[str, bytes | Path], reference: HubReference, *, public: bool, message: str) -> Pushed:
     """Write files (by path in the repository) as one commit with this message; return the address and the commit.
 
-    A repository that does not exist is made, private unless `public`. Raises InfrastructureError where the Hub refuses or
-    cannot be reached; no file is then committed.
+    A repository that does not exist is made, private unless `public`, and so is a branch of the name of the reference's
+    revision (None: the commit is made on `main`). Raises InfrastructureError where the Hub refuses or cannot be reached; no
+    file is then committed.
     """
     with _library("lmprog push") as hub, _failures(hub, reference, "the repository", "written to"):
         api = hub.HfApi(endpoint=_endpoint())
@@ -90,7 +91,9 @@ def _library(user: str) -> Iterator[Any]:
 
 @contextmanager
 def _failures(hub: Any, reference: HubReference, what: str, done: str) -> Iterator[None]:
-    """Turn the errors of huggingface_hub inside the block into InfrastructureError with place, cause and fix."""
+    """Return a context that turns the errors of huggingface_hub inside the block into InfrastructureError: `what` and
+    `reference` name the repository in its message, and `done` what could not be done with it, such as `read`.
+    """
     errors = hub.errors
     try:
         yield

@@ -58,7 +58,9 @@ def with_images(messages: Sequence[Message]) -> Sequence[Message]:
 
 
 def _each(messages: Sequence[Message], change: Callable[[str], dict[str, Any]]) -> Sequence[Message]:
-    """Return the messages with `change` applied to the path of each local image; the same object if there is none."""
+    """Return the messages with `change` applied to the path of each local image; the same object where every message is
+    plain text.
+    """
     if all(isinstance(message.get("content"), str) for message in messages):
         return messages
     return tuple(_message(message, change) for message in messages)

@@ -124,7 +124,9 @@ class LM(Protocol):
 
 
 def innermost(lm: Any) -> Any:
-    """Return the LM inside wrappers that count its calls, cache its replies, or create it at its first use."""
+    """Return the LM inside wrappers that count its calls, cache its replies, choose among several LMs (then the first), or
+    create it at its first use: it is created now, which raises the errors of that.
+    """
     while (inner := getattr(lm, "made", None) or getattr(lm, "lm", None)) is not None:
         lm = inner
     return lm

@@ -18,7 +18,9 @@ from lmprog.lms.lm import LM, Completion, Request
 
 
 class _OnFirstUse:
-    """Stands for an LM whose making is costly or needs a key, until it is asked."""
+    """A stand-in for an LM that a spec declares, which makes the LM at its first call: it may read weights, import litellm,
+    or need a key. Made by `make_lm`.
+    """
 
     def __init__(self, declared: plan.LM, made: Callable[[LM], None] | None = None) -> None:
         self.declared = declared
@@ -78,7 +80,7 @@ class _OnFirstUse:
         return self.declared.backend.make in (API, LOCAL)
 
     def _said(self, error: Exception) -> str:
-        """Return an error of another package without secrets of the environment."""
+        """Return the words for an error of another package, without the secrets of the environment."""
         return f"{type(error).__name__}: {Access.of(self.declared).hide(str(error))}"
 
 
@@ -94,7 +96,7 @@ def require_packages(lm: object) -> None:
 
 
 def is_declared(lm: object) -> bool:
-    """Return whether an LM was made from its declaration alone, so that an equal one can be made elsewhere."""
+    """Return whether an LM was made from its declaration alone (by `make_lm`), so that an equal one can be made elsewhere."""
     while (inner := getattr(lm, "lm", None)) is not None:
         lm = inner
     return isinstance(lm, _OnFirstUse)

@@ -32,8 +32,8 @@ class Merge:
 def merges_of(plan: Plan) -> list[Merge]:
     """Return the merged models that a program needs: first those of LMs, then those of modules with adapters of their own.
 
-    An adapter that no module uses is left out. Raises UsageError where the program has no adapter, LmprogError where a model
-    does not run in this process.
+    An adapter that no module uses is left out. Raises UsageError where the program has no adapter, LmprogError where the
+    weights of a model are not on this machine.
     """
     plan = next(iter(plan.members), plan)  # the members of an ensemble differ in their words alone
     found: list[Merge] = []

@@ -30,7 +30,8 @@ KEYS: dict[str, tuple[str, ...]] = {
 def keys_of(lm: LM) -> tuple[str, ...]:
     """Return the names of the environment variables of which the LM needs one to be set, for its provider's key.
 
-    Empty where the spec names the LM's key, or a server of its own.
+    Empty where the LM runs in this process, where the spec names its key or a server of its own, and for a provider that is
+    not among KEYS.
     """
     if lm.backend.local or lm.api_key is not None or lm.api_base is not None:
         return ()

@@ -11,10 +11,11 @@ _one_at_a_time = threading.RLock()
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Silence the progress bars and log lines of transformers while it loads or writes a model.
+    """Return a context in which transformers shows no progress bars and no log lines below errors while it loads or writes
+    a model.
 
-    These settings are those of the whole process, so that one thread at a time changes them and puts them back. The log lines
-    and the stderr of everything else stay as they are.
+    These settings are those of the whole process, so that one thread at a time is inside; they are put back at its end. The
+    log lines and the stderr of everything else stay as they are.
     """
     from transformers.utils import logging as said
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class ResponseCache:
-    """Sends to an LM only requests without a stored reply. Failures are not stored; equal requests in flight are sent once.
+    """A cache around any LM: only requests without a stored reply are sent. Failures are not stored; of equal requests in
+    flight in one event loop one is sent.
 
     A sampled reply is stored for its seed, which a run derives from the place of the call, so that other rows, rollouts and
     repeats are other requests.
@@ -32,7 +33,7 @@ class ResponseCache:
 
     async def complete(self, lm: LM, request: Request, model: str, served: str = "") -> tuple[Completion, bool]:
         """Return the reply to a request to the model `model`, and True where the reply was stored or shared with an equal
-        request in flight.
+        request in flight; the request's `on_text` then gets it in one piece.
 
         `served` is the address of a model's own server, which tells apart models of equal names. Raises any error that `lm`
         raises.

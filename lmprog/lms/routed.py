@@ -13,11 +13,11 @@ from lmprog.seeds import derive
 
 
 class RoutedLM:
-    """Sends a request to one LM after the other, until one gives a reply.
+    """An LM that sends a request to one LM after the other, until one gives a reply; made by `routed`.
 
     Where several LMs share the calls (`balance`), the first to be asked is chosen by the place of the call, not by timing,
-    so that a run can be repeated. The next LM is asked only after a ProviderError: a provider that gave no reply after all
-    its tries.
+    so that a run can be repeated. The next LM is asked only after a ProviderError, or a reply that ended in a failure of
+    the provider.
     """
 
     def __init__(self, declared: plan.LM, lm: LM, others: Mapping[str, LM]) -> None:
@@ -47,7 +47,8 @@ class RoutedLM:
         return (*ring[first:], *ring[:first], *self.declared.fallback)
 
     def _request(self, request: Request, declared: plan.LM) -> Request:
-        """Return the request with the parameters and the adapter of the LM that is asked.
+        """Return the request with the parameters and the adapter of the LM that is asked (`declared`); the same request for
+        the first.
 
         Parameters that a run or a module sets in the place of the declared ones stay.
         """

@@ -89,8 +89,10 @@ class ApiLM:
         await self._patiently(lambda: self._servers.load(adapter))
 
     async def unload(self, adapter: AdapterReference) -> None:
-        """Make the server drop an adapter; tried once. Raises ProviderError where the server refuses or cannot be
-        reached, UsageError where this LM takes no adapter."""
+        """Make the server drop an adapter, and delete the copy of it that this process put into the adapter store; tried
+        once. Raises ProviderError where the server or the store refuses or cannot be reached, UsageError where this LM
+        takes no adapter.
+        """
         adapters = self._require_adapters(adapter)
         name = adapters.name(adapter)
         failed = await self._servers.unload(adapter)
@@ -112,7 +114,9 @@ class ApiLM:
         )
 
     async def _patiently(self, ask: Callable[[], Awaitable[T | TryFailed]]) -> T:
-        """Ask until there is an answer or cannot be one. Raises ProviderError with the provider's own words."""
+        """Return the reply that `ask` returns, after at most as many tries as the LM's limits allow. Raises ProviderError
+        with the provider's own words where there is none.
+        """
         return await patiently(
             ask, self._declared.limits.tries, self._said, can_move=self._servers.can_move, hold=self.gate.hold
         )
@@ -148,12 +152,13 @@ async def patiently(
     can_move: Callable[[TryFailed], bool] = lambda failed: False,
     hold: Callable[[float], None] = lambda seconds: None,
 ) -> T:
-    """Call `ask` until it returns a reply, or a failure after which no further try can succeed; wait between the tries,
-    at most `tries`, and return the reply. The wait is the provider's, or doubles from one try to the next.
+    """Call `ask` until it returns a reply, at most `tries` times, and return the reply. A TryFailed that it returns is
+    followed by another try where it is `passing` and asks for no wait above MAX_REQUESTED_WAIT (600 s); the wait before
+    that is the provider's, or doubles from one try to the next.
 
-    Where `can_move` is True for a failure, another server can be asked, so that there is no wait. `hold` is called with
-    the seconds that the provider asks to wait. Raises ProviderError with the message that `said` returns for the last
-    failure and the number of tries.
+    Where `can_move` is True for a failure, another server can be asked, so that there is no wait. `hold` is called with the
+    seconds that the provider asks to wait. Raises ProviderError with the message that `said` returns for the last failure
+    and the number of tries.
     """
     attempt, wait = 1, FIRST_WAIT
     while True:
@@ -175,8 +180,8 @@ async def patiently(
 
 
 def words_of_failure(failed: TryFailed, attempts: int, access: Access) -> tuple[str, str, str]:
-    """Return three parts of a message about a failure, without the secrets of `access`: the number of tries, the cause, and
-    the fix.
+    """Return three parts of a message about a failure, without the secrets of `access`: the number of tries (empty for
+    one), the first 400 characters of its first line, and the fix with `; ` before it (empty where there is none).
     """
     text = (access.hide(failed.words).strip().splitlines() or [""])[0][:400]
     later = f" (to be asked again in {failed.asked:.0f} s)" if (failed.asked or 0.0) > MAX_REQUESTED_WAIT else ""
@@ -193,7 +198,9 @@ def api_lm(lm: LM) -> ApiLM:
 
 
 class _Pieces:
-    """Passes on the pieces of a reply, and takes them back where its try failed."""
+    """The pieces of a streamed reply on their way to the request's `on_text` (`tell`), which gets None where the try that
+    sent some of them failed.
+    """
 
     def __init__(self, tell: Callable[[str | None], None]) -> None:
         self._tell, self._any = tell, False

@@ -32,8 +32,9 @@ class Access:
 
     @classmethod
     def of(cls, declared: plan.LM, address: str | None = None) -> Access:
-        """Return the access to an LM's API as the spec declares it: address, key and headers, with those of the
-        environment where the spec has none. Raises UsageError where an environment variable is not set.
+        """Return the access to an LM's API as the spec declares it: address, key and headers, with those of the environment
+        where the spec has none. Raises UsageError where an environment variable that the spec names is not set, where
+        OpenAI's own address is asked without a key, or where the key or a header holds a character that no header may hold.
 
         `address` is that of one server of a fleet (None, and not read, for an LM without one).
         """
@@ -64,7 +65,9 @@ class Access:
         return cls(base.strip().rstrip("/") if base else None, key, headers, _secrets(base, key, headers))
 
     def hide(self, text: str) -> str:
-        """Return the text with every secret in it replaced by `[key]`."""
+        """Return the text with every secret in it (key, headers, secrets of the address, and of the environment) replaced
+        by `[key]`.
+        """
         return without(text, self._secrets, "[key]")
 
 
@@ -84,7 +87,9 @@ def _from_environment(*names: str) -> str | None:
 
 
 def _value(expression: Expression | None, declared: plan.LM) -> str | None:
-    """Return a setting of an LM, read from the environment where the spec names a variable."""
+    """Return a setting of an LM, read from the environment where the spec names a variable; None where the spec has no such
+    setting. Raises UsageError for a variable that is not set.
+    """
     if expression is None:
         return None
     try:
@@ -95,7 +100,7 @@ def _value(expression: Expression | None, declared: plan.LM) -> str | None:
 
 
 def _header(value: str | None, name: str, declared: plan.LM) -> str | None:
-    """Return a setting that is sent as a header, without the blanks and line breaks around it.
+    """Return a setting that is sent as a header, without the blanks and line breaks around it; None for None.
 
     Raises UsageError where it holds a character that no header may hold; the value itself is not shown.
     """
@@ -112,7 +117,9 @@ def _header(value: str | None, name: str, declared: plan.LM) -> str | None:
 
 
 def _secrets(base: str | None, key: str | None, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what the spec names and what litellm may take from the environment by itself, in all forms."""
+    """Return the values that no message may show, in all forms in which they may be quoted: the key, the headers, the
+    secrets of the address, and what the environment holds under the name of a key or from a .env file.
+    """
     found = {value for name, value in os.environ.items() if name.upper().endswith(_SECRET_NAMES) and len(value) >= 8}
     # An address is needed in messages about it; a secret in one is found apart.
     found |= {value for value in FROM_FILES if len(value) >= 8 and "://" not in value}

@@ -29,10 +29,12 @@ class AdapterStore:
         self._one_at_a_time = PerLoop(asyncio.Lock)
 
     async def place(self, adapter: AdapterReference, name: str) -> str:
-        """Return the path under which a server finds an adapter, after copying it to the store as `name`, which contains
-        its digest.
+        """Return the path under which a server finds an adapter: in the store, after copying it there once as `name`, which
+        contains its digest; without a store the adapter's folder on this machine. For an adapter on the hub without a
+        revision it is the repository's name, which the server downloads itself.
 
-        Raises UsageError where the store cannot be used here, ProviderError where it fails.
+        Raises UsageError where the store cannot be used here, ProviderError where it fails, and InfrastructureError where a
+        download fails.
         """
         if isinstance(adapter.path, Path):
             folder = adapter.path.resolve()
@@ -51,7 +53,9 @@ class AdapterStore:
         return f"{self._store.read}/{name}"
 
     async def remove(self, name: str) -> None:
-        """Delete the copy `name`, if this process made it."""
+        """Delete the copy `name` in the store, if this process made it. Raises ProviderError where the store cannot delete
+        it.
+        """
         if name in self._copied:
             self._copied.discard(name)
             await in_thread(lambda: self._delete(name))

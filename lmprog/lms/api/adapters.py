@@ -52,7 +52,8 @@ class Adapters:
     async def loaded(self, adapter: AdapterReference) -> Loaded:
         """Return the adapter's entry after loading it on the server if it is not loaded yet.
 
-        Raise TryFailed where the server refuses, UsageError where the adapter's files are missing or changed.
+        Raises TryFailed where the server refuses, UsageError where the adapter's files are missing or changed, and
+        ProviderError where it cannot be put where the server finds it.
         """
         if adapter not in self._loaded:
             async with self._one_at_a_time.get():
@@ -113,7 +114,9 @@ class Adapters:
         )
 
     def name(self, adapter: AdapterReference) -> str:
-        """Return the name of an adapter on servers; raise UsageError where its files are missing or changed."""
+        """Return the model name under which servers have an adapter: `lmprog-` and the beginning of its weights' digest (of
+        an adapter on the hub without a digest: of its reference). Raises UsageError where its files are missing or changed.
+        """
         return f"lmprog-{self._digest(adapter)[:16]}"
 
     def _digest(self, adapter: AdapterReference) -> str:

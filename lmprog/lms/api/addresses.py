@@ -52,7 +52,7 @@ def _fixed(declared: plan.LM, fleet: plan.Fleet) -> tuple[str, ...]:
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text is the address of a server."""
+    """Return whether a text is the address of a server: http or https with a host, and no blank in it."""
     try:
         parts = urlsplit(text)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and " " not in text
@@ -61,7 +61,9 @@ def is_address(text: str) -> bool:
 
 
 class Discovered:
-    """The addresses in a file, one on a line; blank lines and `#` comments are left out."""
+    """The addresses of servers in a file, one on a line; blank lines, `#` comments and lines that are no address are left
+    out.
+    """
 
     def __init__(self, id: str, path: Path) -> None:
         self._id, self._path = id, path
@@ -70,7 +72,8 @@ class Discovered:
         self._looked = float("-inf")
 
     def addresses(self) -> Sequence[str]:
-        """Return the addresses in the file; where the file is gone or lists none, those that it listed before.
+        """Return the addresses in the file, which is looked at again after REREAD seconds (1); where the file is gone or
+        lists none, those that it listed before.
 
         Raises UsageError where it has never listed one.
         """

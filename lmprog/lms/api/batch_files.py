@@ -13,10 +13,10 @@ from lmprog.errors import InfrastructureError
 
 @dataclass
 class Submitted:
-    """A batch at the provider, or one that is about to be made there.
+    """A batch at the provider, or one that is about to be made there; an entry of BatchFile.
 
-    `key` is a name by which it is found there, `requests` are the ids and digests of its requests, and `id` is the
-    provider's id (None: not known yet).
+    `key` is a name that no other batch has, by which it is found there; `requests` are the ids of its requests, each with
+    the request's digest; `id` is the provider's id (None: not known yet).
     """
 
     key: str
@@ -28,7 +28,10 @@ class Submitted:
 
 
 class BatchFile:
-    """The file with the submitted batches of one LM, written whole at each change."""
+    """The file with the submitted batches of one LM, written whole at each change.
+
+    It is read when this is made (absent: no batches), which raises InfrastructureError for a file of another form.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -46,7 +49,7 @@ class BatchFile:
         self.save()
 
     def save(self) -> None:
-        """Write the present batches to the file."""
+        """Write the present batches to the file, which only its owner may read; delete the file where there are none."""
         if self.batches:
             write_whole(self._path, json.dumps([asdict(batch) for batch in self.batches]), private=True)
         else:

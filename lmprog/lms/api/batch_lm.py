@@ -26,12 +26,15 @@ from lmprog.state.ownership import exclusive_writer
 
 
 class BatchLM:
-    """An LM that puts its requests into the provider's batches, and waits for their replies."""
+    """An LM that puts its requests into the provider's batches, and waits for their replies; made by BatchRun for LMs that
+    a spec declares.
+    """
 
     def __init__(self, declared: plan.LM, open_file: Callable[[str], BatchFile], tell: Callable[[str], None]) -> None:
-        """Set up the LM; raise UsageError where the provider has no batches that lmprog knows how to ask for.
+        """Set up the LM; raise UsageError where the provider has no batches that lmprog can use.
 
-        `open_file` returns the file of submitted batches of a name, and `tell` is called with each change of a batch.
+        `open_file` returns the file of submitted batches for a name that is made of the LM's address and model; `tell` is
+        called with a sentence at each change of a batch.
         """
         require_batches(declared)
         self._model = declared.model.partition("/")[2]
@@ -85,7 +88,8 @@ class BatchRun:
 
     def make(self, declared: plan.LM) -> LM:
         """Return an LM that puts its requests into batches, from its declaration: one for all programs that declare it
-        equally, so that their requests are in the same batches.
+        equally, so that their requests are in the same batches. Where the declaration has a cache of replies, it is around
+        the LM.
 
         Raises the errors of BatchLM, and WriterLocked where another process uses the LM's file of batches.
         """

@@ -55,9 +55,10 @@ class Batches:
 
     async def reply(self, body: dict[str, Any]) -> Mapping[str, Any]:
         """Return the reply to a request in the provider's form, when its batch has ended; `body` is the body of the
-        request.
+        request. Equal bodies are different requests, each with a reply of its own.
 
-        Raises ProviderError where there is no reply.
+        A request that its batch has not answered is put into another, up to TRIES (3) in all. Raises ProviderError where
+        there is no reply.
         """
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:40]
         number = self._seen[digest]
@@ -73,9 +74,8 @@ class Batches:
         raise ProviderError(self._said(failed))
 
     def forget(self, *, whole: bool) -> None:
-        """Forget the batches, if the run has all replies (`whole`), else only their requests without a reply.
-
-        The next run then sends these alone.
+        """Remove the batches of this run from the file, if the run has all replies (`whole`); else remove from them only
+        the requests that failed, which the next run then sends again.
         """
         if whole:
             self._file.remove(self._used)
@@ -106,7 +106,9 @@ class Batches:
         await asyncio.gather(*(self._ask(part) for part in _parts(waiting)))
 
     async def _ask(self, part: Mapping[str, tuple[dict[str, Any], asyncio.Future[Answer]]]) -> None:
-        """Submit a batch of requests, and give each its answer when the batch has ended."""
+        """Submit a batch of requests, each with its future by id; when the batch has ended give each future its answer, a
+        TryFailed where the batch has none for it, or the error that the batch ended with.
+        """
         lines = [
             json.dumps({"custom_id": id, "method": "POST", "url": PATH, "body": body}) for id, (body, _) in part.items()
         ]
@@ -127,7 +129,10 @@ class Batches:
                     future.set_result(found.get(id) or TryFailed("its batch ended without it", passing=True))
 
     async def _submit(self, batch: Submitted, content: bytes) -> None:
-        """Have the provider make a batch, once: before a second try it is asked whether it has made one."""
+        """Have the provider make a batch, and write its id into the batch and the file. Before a second try the provider's
+        list is searched for the batch, so that none is made twice. Raises ProviderError, after removing the batch from the
+        file.
+        """
 
         async def make() -> str:
             if (made := await self._find(batch.key)) is not None:
@@ -225,7 +230,9 @@ class Batches:
         raise TryFailed("it answered with what is no JSON", passing=True)
 
     async def _patiently(self, ask: Callable[[], Any]) -> Any:
-        """Ask until there is an answer; a provider that is away for long is asked for as long as its batch may take."""
+        """Return the answer of `ask`, called again while a further try may succeed: up to 60 times with waits of up to a
+        minute, so that a provider may be away for most of an hour. Raises ProviderError where it gives none.
+        """
         wait = 1.0
         for _ in range(60):
             found = await outcome(_limited(ask()), LIMIT)
@@ -250,7 +257,7 @@ async def _limited(asked: Any) -> Any:
 def _parts(
     waiting: Mapping[str, tuple[dict[str, Any], asyncio.Future[Answer]]],
 ) -> Sequence[dict[str, tuple[dict[str, Any], asyncio.Future[Answer]]]]:
-    """Divide requests into batches that a provider takes."""
+    """Divide requests, by id, into batches of at most MOST_REQUESTS (50,000) requests and about MOST_BYTES (100 MB)."""
     parts: list[dict[str, tuple[dict[str, Any], asyncio.Future[Answer]]]] = [{}]
     size = 0
     for id, entry in waiting.items():
@@ -264,7 +271,9 @@ def _parts(
 
 
 def _answers(content: bytes) -> dict[str, Answer]:
-    """Return the answers in a file of replies or errors, by the ids of their requests."""
+    """Return the answers in a file of replies or errors (JSON lines), by the ids of their requests: the body of a reply, or
+    a TryFailed. Lines that cannot be read are left out.
+    """
     found: dict[str, Answer] = {}
     for line in content.splitlines():
         try:

@@ -21,7 +21,8 @@ def parameters(request: Request, *, structured: bool, seeded: bool) -> dict[str,
     """Return the fields of a request body, in OpenAI's names, other than model and messages; the spec's `params` take
     precedence.
 
-    `structured`: the provider takes a JSON schema for the reply. `seeded`: it takes a seed.
+    `structured`: the provider takes a JSON schema for the reply, which is sent where the request has an output type and no
+    tools. `seeded`: it takes a seed.
     """
     made: dict[str, Any] = {}
     if seeded and request.seed is not None:
@@ -75,7 +76,7 @@ def marks_caches(model: str) -> bool:
 
 def marked(messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> list[Mapping[str, Any]]:
     """Return the messages with a mark, at the end of the part that is the same for every row, up to which the provider
-    should cache.
+    should cache; without a mark where that part has no text.
 
     `constant` is (m, c): the first m messages and the first c characters of message m are that part. The message in which
     it ends is split there. A blank text cannot be marked, so the mark then goes before it.
@@ -100,7 +101,9 @@ def _parts(content: Any) -> list[dict[str, Any]]:
 
 
 def _marked_within(content: Any, characters: int) -> list[dict[str, Any]] | None:
-    """Return the parts with a mark after `characters` characters, or None where no text before it can be marked."""
+    """Return the parts of a message's content with a mark after `characters` characters of text, or None where nothing
+    before that place can be marked.
+    """
     parts = _parts(content)
     for index, part in enumerate(parts):
         text = part.get("text")
@@ -122,7 +125,7 @@ def _marked_at_end(content: Any) -> list[dict[str, Any]] | None:
 
 
 def _mark_last(parts: list[dict[str, Any]], end: int) -> list[dict[str, Any]] | None:
-    """Mark the last of the parts before `end` that can be marked."""
+    """Mark the last of the first `end` parts that can be marked, in place; return the parts, or None where none can."""
     for index in reversed(range(end)):
         if parts[index].get("type") != "text" or parts[index]["text"].strip():
             parts[index] = {**parts[index], "cache_control": _EPHEMERAL}

@@ -124,7 +124,9 @@ DISPENSABLE = ("stream_options", "return_token_ids", "logprobs", "seed")
 
 
 def _piece(data: bytes, value: Any) -> Mapping[str, Any]:
-    """Return a piece of a reply. Raises TryFailed where the event holds none, or an error."""
+    """Return a piece of a streamed reply from an event: `data` is its text, `value` the JSON in it (None: an empty piece).
+    Raises TryFailed where the event holds no piece, or an error.
+    """
     if value is None:  # says nothing
         return {}
     if not isinstance(value, Mapping) or value.get("error"):

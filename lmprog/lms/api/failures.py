@@ -37,8 +37,11 @@ class TryFailed(Handled):
 
     @classmethod
     def of_status(cls, status: int, words: str, headers: Mapping[str, str], body: str = "") -> TryFailed:
-        """Return the failure for an HTTP error status; `body` may hold more than `words`, such as an error code.
-        `headers` may ask for a wait."""
+        """Return the failure for an HTTP error status. It is `passing` for a status of PASSING and from 500 on, unless the
+        words name a quota that is spent.
+
+        `body` may hold more than `words`, such as an error code; `headers` may ask for a wait.
+        """
         spent = status in (402, 403, 429) and bool(SPENT.search(f"{words} {body}"))
         later = status in PASSING or status >= 500
         asked = retry_after(headers) if later else None
@@ -74,8 +77,10 @@ def words_of(body: str) -> str:
 
 
 async def outcome(once: Coroutine[Any, Any, T], limit: float) -> T | TryFailed:
-    """Return the result of `once`, one try of at most `limit` seconds, or the TryFailed that it raised; a time-out and
-    an OSError give one too."""
+    """Return the result of `once`, one try of a call; where it raises TryFailed, that failure, and for a time-out or
+    another OSError a `passing` TryFailed. Other errors are raised. `limit` is the try's time limit in seconds, only named
+    in the message.
+    """
     try:
         return await once
     except TryFailed as failed:

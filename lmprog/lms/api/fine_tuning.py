@@ -184,7 +184,9 @@ class OpenAIJobs:
         )
 
     async def _found(self, path: str, key: str, wanted: str) -> Mapping[str, Any] | None:
-        """Return the first entry of a list whose `key` is `wanted`, from the newest on; None where there is none."""
+        """Return the first entry of a list of the provider's (`path`; all its pages, the newest first) whose `key` is
+        `wanted`; None where there is none.
+        """
         async for entry in self._listed(path):
             if entry.get(key) == wanted:
                 return entry
@@ -217,7 +219,9 @@ class OpenAIJobs:
     async def _patiently(
         self, once: Callable[[], Awaitable[T]], what: str, timeout: float = 0.0, settle: float = 0.0
     ) -> T:
-        """Return what `once` returns, tried again as long as a further try may succeed.
+        """Return what `once` returns, called again as long as a further try may succeed, within the LM's `limits.tries`;
+        each try has the larger of `timeout` and the LM's own, in seconds. Raises ProviderError, whose message begins with
+        the LM and `what`.
 
         Before the next try at least `settle` seconds pass where the provider may have done what it did not confirm.
         """

@@ -39,7 +39,7 @@ MAX_OUT = 30.0
 
 @dataclass(eq=False)
 class Member:
-    """A server of a fleet: its address and key (`access`), the route to it, and the number of its calls in flight.
+    """A server of an LM: its address and key (`access`), the route to it, and the number of its calls in flight.
 
     `failures` counts how often it was put out since it last answered, `out_until` is the time until which it gets no
     requests (None: it gets them), and `on_trial` is True while one request tries whether it answers again.
@@ -62,7 +62,9 @@ class Member:
 
 
 class Servers:
-    """The servers of one LM. A server that fails gets no requests for a while, unless all have failed."""
+    """The servers of one LM: one, or several for an `api_base` that lists them. A server that fails gets no requests for a
+    while, unless all have failed.
+    """
 
     def __init__(self, declared: plan.LM, access: Access, make: Callable[[Access], Route]) -> None:
         self._declared, self._make = declared, make
@@ -99,7 +101,9 @@ class Servers:
             yield member.route
 
     def can_move(self, failed: TryFailed) -> bool:
-        """Return whether a request that failed at one server can be sent to another one at once."""
+        """Return whether a request that failed at one server can be sent to another one at once; False for an LM with one
+        server, and for a failure that another server would share.
+        """
         if not self.several or not _of_server(failed):
             return False
         now = time.monotonic()
@@ -140,7 +144,9 @@ class Servers:
         return next((failed for failed in failures if failed is not None), None)
 
     async def _each(self, ask: Callable[[Adapters], Awaitable[Any]]) -> list[TryFailed | None]:
-        """Ask once, and at the same time, all servers that take requests, or all there are where none does."""
+        """Call `ask` with the adapters of each server that takes requests (of all servers where none does), at the same
+        time; return for each its failure, or None.
+        """
         limit = self._declared.limits.timeout
         now, members = time.monotonic(), self.members
         usable = [member for member in members if not self.several or member.takes(now)] or members
@@ -155,7 +161,10 @@ class Servers:
 
     @contextmanager
     def _watched(self, member: Member) -> Iterator[Member]:
-        """Count a call of a server while the block runs, and put the server out or in by how the block ends."""
+        """Count a call of a server while the block runs. The block's end decides about the server: a failure of the server
+        itself puts it out for a while, a reply or a refusal ends that; a cancelled block or another error changes nothing.
+        In a fleet the failure's words get the server's address.
+        """
         with self._lock:
             member.in_flight += 1
             put_out = member.failures
@@ -217,7 +226,7 @@ def chosen(members: Sequence[Member], request: Request, now: float) -> Member:
 
 
 def _head(request: Request) -> bytes:
-    """Return the part of the prompt that is the same for every row; empty where nothing is."""
+    """Return, as JSON, the part of the prompt that is the same for every row; empty where nothing is."""
     messages, characters = request.constant
     head: list[Any] = list(request.messages[:messages])
     if characters and messages < len(request.messages):

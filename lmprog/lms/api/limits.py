@@ -120,13 +120,17 @@ class _Slot:
         self._gate.leave()
 
     def took(self, usage: Usage | None) -> None:
-        """Put the estimate right with what the call has really taken."""
+        """Correct the estimate of the call's tokens by the tokens that it has used; nothing where these are not known
+        (None).
+        """
         if usage is not None and self._gate.limits.tokens_per_minute:
             self._gate.correct(usage.prompt_tokens + usage.completion_tokens - self._tokens)
 
 
 def estimate(request: Request) -> int:
-    """Return an estimate of the tokens of a call: those of its texts, and those of the longest reply that it allows."""
+    """Return an estimate of the tokens of a call: those of its texts (by their characters; images count nothing), and those
+    of the longest reply that it allows.
+    """
     characters = sum(len(text) for message in request.messages for text in _texts(message.get("content")))
     return int(characters / CHARACTERS_PER_TOKEN) + reply_tokens(request.params)
 

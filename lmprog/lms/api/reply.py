@@ -24,7 +24,7 @@ def read(reply: Any, usd: float | None) -> Completion:
     """Return the Completion in a response of OpenAI's form, from its first choice.
 
     `usd` is its cost, None where unknown. Raises TryFailed, with `passing`, where the response has no choice with a
-    message, or where the reply broke off.
+    message, where the reply broke off, or where its content is no text or a tool call in it has no name.
     """
     said = mapping(reply)
     choices = listed(said.get("choices"))
@@ -80,7 +80,9 @@ def cost(reply: Any, prices: Limits) -> float | None:
 
 
 def _content(content: Any) -> str:
-    """Return the text of a message. Raises TryFailed for what is neither text nor a list of parts."""
+    """Return the text of a message, without its parts of thinking; empty for None. Raises TryFailed for what is neither
+    text nor a list of parts.
+    """
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list | tuple):
@@ -240,7 +242,9 @@ class Pieces:
 
 def joined(before: Any, piece: Any) -> Any:
     """Return the value of one field of a streamed message, `before`, with its next `piece`: texts are concatenated,
-    lists of blocks merged block by block."""
+    mappings merged key by key, and lists of blocks block by block. Where one of the two is None it is the other, and where
+    they are of different kinds it is the piece.
+    """
     if piece is None or before is None:
         return before if piece is None else piece
     if isinstance(before, str) and isinstance(piece, str):

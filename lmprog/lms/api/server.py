@@ -36,7 +36,8 @@ class Server:
         """Return an async context manager that sends a POST with a JSON body to `path` at the server, and yields the
         response.
 
-        Entering it raises TryFailed for a status other than 2xx, and where the server cannot be reached.
+        Entering it raises TryFailed for a status other than 2xx, and where the server cannot be reached; a connection that
+        breaks inside the block becomes a TryFailed too.
         """
         # Half a surrogate pair, which UTF-8 has not, goes as its escape.
         return _Answer(self, path, json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace"))
@@ -67,7 +68,10 @@ class Server:
         return await session.request(method, url, data=data, headers=headers, proxy=self._proxy, allow_redirects=False)
 
     def unreached(self, error: Exception) -> TryFailed:
-        """Return the failure for a request that got no response, because of `error`; a proxy that is the cause is named."""
+        """Return the failure for a request that got no response, because of `error`: `passing` for most failures of a
+        connection, but not for a wrong address, TLS that does not fit, or an unsupported proxy. A proxy that is the cause
+        is named.
+        """
         words = str(error) or type(error).__name__
         if self._proxy is not None and not self._proxy.startswith(("http://", "https://")):
             kind = urlsplit(self._proxy).scheme
@@ -129,7 +133,9 @@ MAX_ERROR_BYTES = 100_000
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:
-    """Return the body of a failure, or the start of a long one, whose connection then ends."""
+    """Return the body of an error response, or the first MAX_ERROR_BYTES (100,000) of a longer one, whose connection is
+    then closed.
+    """
     body = bytearray()
     try:
         async for chunk in within(response.content.iter_any(), MAX_ERROR_BYTES):
@@ -148,7 +154,9 @@ def beginning_of(body: bytes) -> str:
 
 
 def json_of(response: aiohttp.ClientResponse, body: bytes) -> Any:
-    """Return the JSON in the body of a response. Raises TryFailed where it is none."""
+    """Return the JSON in the body of a response. Raises TryFailed, with `passing`, where its Content-Type is not JSON or
+    the body cannot be read as JSON.
+    """
     kind = response.headers.get("Content-Type", "application/json")
     if "json" not in kind:
         raise TryFailed(f"it answered with {kind}, not with JSON: {beginning_of(body)}", passing=True)
@@ -160,7 +168,9 @@ def json_of(response: aiohttp.ClientResponse, body: bytes) -> Any:
 
 
 def _proxy(base: str) -> str | None:
-    """Return the proxy that the environment names for an address, as urllib, pip and the like take it."""
+    """Return the proxy that the environment names for an address (http_proxy and the like), as urllib takes it; None where
+    there is none, or no_proxy has the host.
+    """
     address = urlsplit(base)
     if not address.hostname or urllib.request.proxy_bypass(address.hostname):
         return None

@@ -141,7 +141,8 @@ class LitellmRoute:
 def _import_what_calls_import(litellm: Any) -> None:
     """Have litellm import what it imports with its first call, which would count against the time of that call.
 
-    Nothing is sent: the reply is given. Nothing happens on a running event loop, where a call can only be awaited.
+    Nothing is sent: the reply is made up. On a running event loop, where a call can only be awaited, only `openai` is
+    imported.
     """
     import openai  # noqa: F401
 
@@ -204,13 +205,15 @@ def guard_httpx() -> None:
 
 
 def _usd(value: Any) -> float | None:
-    """Return a cost that litellm worked out; None where it is no amount of money."""
+    """Return a cost in US dollars that litellm worked out; None where it is no number, not finite, or below 0."""
     number = value if isinstance(value, int | float) else None
     return float(number) if number is not None and math.isfinite(number) and number >= 0 else None
 
 
 def _failure(error: Exception) -> TryFailed:
-    """Return what litellm raises as a failure; it names every status, and takes garbage for a failure of its own."""
+    """Return the TryFailed for an exception of litellm's: by its HTTP status where it has one from 300 on, else `passing`,
+    as for a reply that litellm could not read.
+    """
     # litellm puts the traceback of what it could not take apart into its words.
     words = str(error).partition("Traceback (most")[0].strip() or type(error).__name__
     status = getattr(error, "status_code", None)
