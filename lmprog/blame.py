@@ -49,7 +49,8 @@ def is_own(kind: str | None) -> bool:
 
 def too_many_outages(lost: int, rows: int) -> bool:
     """Return whether the share of rows that are outages, `lost` of `rows`, is above MAX_OUTAGES (0.05), so that no
-    candidate may be chosen by the others."""
+    candidate may be chosen by the others; False for no rows.
+    """
     return lost > MAX_OUTAGES * rows
 
 
@@ -98,7 +99,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _statuses(error: BaseException) -> Iterator[int]:
-    """Yield the HTTP status of an exception, where the clients in use (requests, httpx, aiohttp, urllib, openai) keep it."""
+    """Yield the HTTP statuses (100 to 599) that an exception or its `response` has, where the clients in use keep them:
+    requests, httpx, aiohttp, urllib, openai.
+    """
     for holder in (error, getattr(error, "response", None)):
         for name in ("status_code", "status"):
             found = getattr(holder, name, None)

@@ -56,7 +56,7 @@ BRINGS = {
 
 
 def packages_of(extra: str) -> list[str]:
-    """Return the packages that an extra brings, by the names under which they are imported."""
+    """Return the packages that an extra brings, by the names under which they are imported; empty for an unknown extra."""
     return [package for package, of in EXTRA_OF.items() if of == extra]
 
 
@@ -73,7 +73,9 @@ class MissingExtra(UsageError):
 
 
 def missing(error: ImportError, user: str) -> MissingExtra | None:
-    """Return the error that names the extra which `user` needs; None where the missing module belongs to no extra."""
+    """Return the error that names the extra which `user` (words such as `lmprog lsp`) needs, for an ImportError; None where
+    the missing module belongs to no extra.
+    """
     package = (error.name or "").partition(".")[0]
     if package not in EXTRA_OF:
         return None
@@ -81,7 +83,9 @@ def missing(error: ImportError, user: str) -> MissingExtra | None:
 
 
 def require(packages: Iterable[str], user: str) -> None:
-    """Raise MissingExtra where one of `packages`, which `user` needs, is not installed. None of them is imported."""
+    """Raise MissingExtra where one of `packages` (of EXTRA_OF), which `user` needs, is not installed. None of them is
+    imported.
+    """
     for package in packages:
         if not is_installed(package):
             raise _named(package, user)

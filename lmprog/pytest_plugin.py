@@ -64,13 +64,17 @@ def lmprog_program(request: pytest.FixtureRequest) -> Iterator[Callable[..., Pro
 
 
 def cassette_of(node: pytest.Item) -> Path:
-    """Return the path of a test's recording: a file for each test, in a folder for each file of tests."""
+    """Return the path of a test's recording: a file for each test, in a folder for each file of tests. Characters that file
+    names may not hold become `_`.
+    """
     name = re.sub(r"[^\w.,=\[\]-]+", "_", node.nodeid.partition("::")[2].replace("::", "."))
     return node.path.parent / FOLDER / node.path.stem / f"{name}.jsonl"
 
 
 def _write(cassette: Path, made: list[Record]) -> None:
-    """Write the recording whole, but not where an outage ended a call: a replay would fail for ever."""
+    """Write the recording of a test whole; where a call had no reply, fail the test and write nothing, since each replay
+    would fail.
+    """
     from lmprog.compiler.yaml.whole_file import write_whole
     from lmprog.state.json_lines import versioned_line
     from lmprog.traces.record import Invocation

@@ -32,8 +32,8 @@ def being_cancelled() -> bool:
 def run_async(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run the coroutine that `make` returns to its end, from synchronous code; return its result or raise its error.
 
-    Ctrl-C cancels it and waits until it has ended. Where a loop already runs in this thread (a notebook), it runs in a
-    thread and a loop of its own.
+    Ctrl-C cancels it, and is raised when it has ended. Where a loop already runs in this thread (a notebook), it runs in a
+    thread and a loop of its own, for whose end this thread waits.
     """
     if asyncio._get_running_loop() is not None:
         return _in_thread(make)
@@ -43,8 +43,8 @@ def run_async(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
 def run_briefly(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run the coroutine that `make` returns, as `run_async` does, for one short call among many.
 
-    Ctrl-C is not handled, which would cost more than the call: it raises KeyboardInterrupt wherever the loop is, and
-    pending tasks are cancelled.
+    Ctrl-C is not handled, which would cost more than the call: it raises KeyboardInterrupt wherever the loop is, and all
+    tasks of the loop are cancelled. Where a loop already runs in this thread, it is `run_async`.
     """
     if asyncio._get_running_loop() is not None:
         return _in_thread(make)
@@ -103,6 +103,9 @@ def _close_of_main_thread() -> None:
 
 
 def _in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run the coroutine that `make` returns in a thread and a loop of its own, and wait for it; return its result or raise
+    its error. At Ctrl-C it is cancelled, and KeyboardInterrupt is raised when it has ended.
+    """
     outcome: list[T] = []
     failure: list[BaseException] = []
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []

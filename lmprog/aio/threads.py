@@ -22,7 +22,7 @@ _awaited_whole: PerLoop[set[object]] = PerLoop(set)
 async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
     """Call `function` with `arguments` in a daemon thread of its own; return its result or raise its exception.
 
-    A caller who is cancelled goes on at once, and the function ends by itself or with the process. (With
+    A caller who is cancelled goes on at once; a function that has begun by then ends by itself or with the process. (With
     `asyncio.to_thread` the end of the loop and the exit of the process would wait for it.)
     """
     work, done = _work(function, arguments)
@@ -36,7 +36,9 @@ async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
 
 
 class OneThread:
-    """A daemon thread that calls functions one after another; it begins with the first, and ends when this object is gone."""
+    """A daemon thread that calls functions one after another, in the order of the calls; it begins with the first, and ends
+    when this object is gone and the functions before are done.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -63,7 +65,9 @@ def _work_off(queue: SimpleQueue[Callable[[], None] | None]) -> None:
 
 
 def _work(function: Callable[..., T], arguments: dict[str, Any]) -> tuple[Callable[[], None], asyncio.Future[T]]:
-    """Return what calls `function` in another thread, and the future of its outcome on the running event loop."""
+    """Return a function that calls `function` with `arguments`, to be run in another thread, and the future of its outcome
+    on the running event loop. A future that is cancelled before the function has begun keeps it from being called.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
     context = contextvars.copy_context()
@@ -112,5 +116,7 @@ def awaited_whole() -> Iterator[None]:
 
 
 def at_work(*, tools: bool) -> bool:
-    """Return whether the running event loop awaits work marked by `awaited_whole` or, with `tools`, a call of `in_thread`."""
+    """Return whether the running event loop awaits work marked by `awaited_whole` (such as a metric or a search) or, with
+    `tools`, a call of `in_thread`.
+    """
     return bool(_awaited_whole.get()) or (tools and bool(_awaited.get()))

@@ -18,10 +18,11 @@ NEW_TOKENS = 32
 
 
 def speed() -> Line:
-    """Measure the speed of the built-in model on this machine; return a line with the tokens a second of prompts and of
-    replies.
+    """Measure the speed of the built-in model on this machine, which takes some seconds; return a line with the tokens a
+    second of prompts and of replies.
 
-    The model is downloaded and loaded first where that is needed.
+    The model is downloaded and loaded first where that is needed. Raises MissingExtra where a package of the engine is not
+    installed, InfrastructureError where the download fails.
     """
     with needed_by("the engine"):
         from lmprog.lms.local import make

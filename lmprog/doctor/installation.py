@@ -45,7 +45,9 @@ def extras() -> Iterator[Line]:
 
 
 def keys() -> Iterator[Line]:
-    """Yield a line for each provider whose key is set (by the variable's name), and one for all others."""
+    """Yield a line for each provider whose key is set in the environment, with the variable's name and not its value, and
+    one with the variables of all others.
+    """
     unset = []
     for provider, names in KEYS.items():
         found = [name for name in names if os.environ.get(name, "").strip()]
@@ -75,7 +77,9 @@ def folders() -> Iterator[Line]:
 
 
 def machine() -> Iterator[Line]:
-    """Yield lines on the processor, its instructions that matter for local models, the threads and the memory."""
+    """Yield lines on the processor, its instructions that matter for local models, the threads that this process may use,
+    and the free memory where the system reports it.
+    """
     text = _read(Path("/proc/cpuinfo"))
     name = next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), "")
     flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])

@@ -26,7 +26,9 @@ class Line:
 
 
 def text(lines: Iterable[Line]) -> str:
-    """Return lines as text, grouped under the names of their sections, each fix below its line."""
+    """Return lines as text, grouped under the names of their sections, each fix below its line. Lines of a section must
+    stand together.
+    """
     parts = []
     for section, found in groupby(lines, key=lambda line: line.section):
         rows = list(found)

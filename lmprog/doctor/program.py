@@ -30,8 +30,9 @@ PACKAGES = {"mcp": ("mcp", "httpx2"), "search": ("bm25s", "numpy")}
 
 
 def compiled(spec: Path, lms: Mapping[str, str], overrides: Mapping[str, Any]) -> tuple[Plan | None, Line]:
-    """Compile a program for `lmprog doctor`; return its plan (None where it has errors) and the line on its check.
-    `lms` are the models of `--lm`, `overrides` the values of `--set`."""
+    """Compile a program for `lmprog doctor`; return its plan (None where it has errors) and the line on its check. `lms`
+    are the models of `--lm`, by the ids of LMs, and `overrides` the values of `--set`, by their paths in the file.
+    """
     found = compile_file(
         spec, lms=dict(lms), overrides=dict(overrides), stage_configs=options_of, stage_names=installed
     )
@@ -42,7 +43,9 @@ def compiled(spec: Path, lms: Mapping[str, str], overrides: Mapping[str, Any]) -
 
 
 def needs(plan: Plan) -> Iterator[Line]:
-    """Yield a line for each model, tool, stage and trace destination that a program, its sub-programs and its judges need."""
+    """Yield a line for each LM, tool, stage and trace destination that a program needs, and for the LMs and tools of its
+    sub-programs and judges; equal lines once.
+    """
     found = [
         line for part in parts(plan) for line in (*map(model, part.lms.values()), *map(_tool, part.tools.values()))
     ]
@@ -55,7 +58,9 @@ def needs(plan: Plan) -> Iterator[Line]:
 
 
 def parts(plan: Plan) -> Iterator[Plan]:
-    """Yield the plans of a program, of its sub-programs, and of its judges."""
+    """Yield the plans of a program, of its sub-programs, and of its judges, at any depth; one that is used twice comes
+    twice.
+    """
     yield plan
     judges = [metric.judge for metric in plan.metrics.values() if metric.judge is not None]
     for inner in (*programs(plan.steps), *judges):
@@ -63,7 +68,9 @@ def parts(plan: Plan) -> Iterator[Plan]:
 
 
 def model(lm: LM) -> Line:
-    """Return a line on whether an LM can be used here, by its packages, weights or key; no request is sent."""
+    """Return a line on whether an LM can be used here, by its packages, weights, address and key; no request is sent, and
+    nothing is downloaded.
+    """
     name = f"{lm.id}: {lm.model}"
     try:
         making.require_packages(making.make_lm(lm))
@@ -81,7 +88,9 @@ def model(lm: LM) -> Line:
 
 
 def _weights(lm: LM) -> tuple[Status, str]:
-    """Return whether the weights of a model in this process are on this machine, and where."""
+    """Return the status and the words for the weights of a model in this process: where on this machine they are, or
+    (`note`) from where they will be fetched.
+    """
     if lm.model == EMBEDDED:
         there = cached_folder()
         if not there.is_dir():
@@ -96,7 +105,7 @@ def _weights(lm: LM) -> tuple[Status, str]:
 
 
 def _tool(tool: Tool) -> Line:
-    """Return whether a tool can be called here: its packages, its variables, its command. It is not called."""
+    """Return a line on whether a tool can be called here: its packages, its variables, its command. It is not called."""
     name = f"{tool.id} ({tool.kind})"
     try:
         require(PACKAGES.get(tool.kind, ()), f"the tool {tool.id!r}")
@@ -112,7 +121,7 @@ def _tool(tool: Tool) -> Line:
 
 
 def _required(name: str, packages: Iterable[str], missing: Status = "problem") -> Line:
-    """Return whether packages are installed, with the status `missing` where one is not."""
+    """Return a line called `name` on whether packages are installed, with the status `missing` where one is not."""
     try:
         require(packages, name)
     except UsageError as error:
@@ -121,7 +130,9 @@ def _required(name: str, packages: Iterable[str], missing: Status = "problem") -
 
 
 def _said_and_fix(error: UsageError) -> tuple[str, str | None]:
-    """Return the cause and the fix of an error's sentence, which end in `: pip install ...` or `; <fix>`."""
+    """Return the cause and the fix of an error's sentence, which ends in `: pip install ...` or `; <fix>`; None where it
+    has no fix.
+    """
     text = str(error)
     said, pip, packages = text.partition(": pip install ")
     if pip:

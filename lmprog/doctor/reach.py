@@ -24,7 +24,9 @@ OLLAMA = "http://localhost:11434"
 
 
 async def reached(lms: Iterable[LM]) -> list[Line]:
-    """Request from the server of each LM behind an API which models it has, all at the same time; return a line for each LM."""
+    """Request from the servers of each LM behind an API which models they have, all at the same time; return a line for
+    each server. An LM that cannot be asked without cost gets a line that says so.
+    """
     asked = [_asked(lm, address) for lm in lms if not lm.backend.local for address in _servers(lm)]
     return list(await asyncio.gather(*asked))
 

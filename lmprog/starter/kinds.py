@@ -35,7 +35,9 @@ class Kind:
     """Module -> `on_error` of its step where a model in this process answers: it may never end a text in its JSON."""
 
     def files(self) -> dict[str, bytes]:
-        """Return the contents of the new folder's files by relative path, the program first."""
+        """Return the contents of the new folder's files by relative path, the program first; what belongs to the gallery's
+        pages alone (LEFT_OUT) is not among them.
+        """
         found = dict(_files(ROOT / self.folder))
         return {self.spec: found.pop(self.spec), **found}
 

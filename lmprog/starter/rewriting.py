@@ -17,9 +17,11 @@ MOST_TOKENS = 64
 
 def with_model(text: str, model: str, api_base: str | None, unread: Mapping[str, str]) -> str:
     """Return the text of a program with all its LMs set to `model`, and to the address `api_base` (None: the provider's
-    own, no address is written).
+    own, no address is written). For a model in this process `max_tokens` becomes MOST_TOKENS (64) at most; modules get
+    `decoding: constrained` where the model's backend can, and lose it where it cannot.
 
-    `unread` has, by module, the `on_error` to add to its steps, for replies that a small local model may not finish.
+    `unread` has, by module, the `on_error` to add to its steps where the model runs in this process, for replies that a
+    small one may not finish.
     """
     local = backend_of(model).local
     constrained = backend_of(model).constrained
@@ -45,7 +47,9 @@ def with_model(text: str, model: str, api_base: str | None, unread: Mapping[str,
 
 
 def with_open_tests(text: str) -> str:
-    """Return the text of a program whose `tests` are reduced to the first example, without expected outputs."""
+    """Return the text of a program whose `tests`, the last block of the file, are reduced to the first example, without
+    expected outputs, and a comment with the first test of a score.
+    """
     head, _, _ = text.partition("\ntests:\n")
     tests: dict[str, dict[str, Any]] = yaml.safe_load(text)["tests"]
     name, example = next((name, test) for name, test in tests.items() if "inputs" in test)
@@ -62,7 +66,9 @@ def with_open_tests(text: str) -> str:
 
 
 def _by_block(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each line with the key at the top of the file that it stands under."""
+    """Yield each line as (key, line), with the key at the top of the file that the line stands under; an empty key before
+    the first.
+    """
     block = ""
     for line in text.splitlines():
         if found := re.match(r"(\w+):", line):
