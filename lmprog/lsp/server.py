@@ -72,7 +72,7 @@ class ProgramServer(LanguageServer):
 
     def closed(self, uri: str) -> None:
         """Forget the editor's text of a file, so that the file on the disk counts again; the diagnostics of a closed
-        program are removed.
+        program are removed, and other open programs that depend on the file are checked.
         """
         path = path_of(uri)
         if path is None:
@@ -89,7 +89,9 @@ class ProgramServer(LanguageServer):
             self.check_soon(one)
 
     def changed(self, paths: Iterable[Path]) -> None:
-        """Check the open programs that depend on files which have changed."""
+        """Check soon the open programs that depend on files which have changed; of a file that is no program any more the
+        diagnostics are removed.
+        """
         for path in paths:
             for program in self.session.depending(path):
                 if self.session.is_program(program):
@@ -110,7 +112,7 @@ class ProgramServer(LanguageServer):
         self.changed(path for path in paths if path not in self.session.texts)
 
     def check_soon(self, program: Path) -> None:
-        """Check a program after a short time without further changes."""
+        """Check a program once DELAY seconds (0.15) have passed without a further change of it."""
         waiting = self._waiting.pop(program, None)
         if waiting is not None:
             waiting.cancel()
@@ -150,7 +152,7 @@ class ProgramServer(LanguageServer):
             )
 
     def program(self, uri: str) -> Path | None:
-        """Return the path of an open program; None for other files."""
+        """Return the path of the program or overlay with a URI, open or not; None for other files, and for a URI of no file."""
         path = path_of(uri)
         return path if path is not None and self.session.is_program(path) else None
 
@@ -281,7 +283,9 @@ def _features(server: ProgramServer) -> None:
 
 
 async def _renaming(work: Awaitable[T]) -> T:
-    """Return what renaming gives; what cannot be renamed is the message that the editor shows."""
+    """Return the result of `work`, a look-up or a renaming; where a name cannot be renamed, raise JsonRpcInvalidParams,
+    whose message the editor shows.
+    """
     try:
         return await work
     except CannotRename as error:

@@ -63,6 +63,7 @@ class Wording:
     """The URIs of open files as the editor writes them."""
 
     def uri(self, path: Path) -> str:
+        """Return the URI of a file as the editor opened it, else as it is usually written."""
         return (self.uris or {}).get(path) or uri_of(path)
 
     def place(self, path: Path, position: types.Position) -> tuple[int, int]:
@@ -78,9 +79,11 @@ class Wording:
         return types.Range(self.position(text, start), self.position(text, end))
 
     def position(self, text: Text, offset: int) -> types.Position:
+        """Return the editor's position, from 0, of a character `offset` in a text."""
         return types.Position(*text.to_editor(offset, self.units))
 
     def location(self, location: Location) -> types.Location:
+        """Return a place in a file (of a definition or a reference) in the editor's form."""
         text = self.session.text(location.path)
         return types.Location(
             self.uri(location.path),
@@ -88,7 +91,7 @@ class Wording:
         )
 
     def diagnostics(self, path: Path, findings: Iterable[Finding]) -> list[types.Diagnostic]:
-        """Return those findings that are in the file `path`, in the editor's form."""
+        """Return findings, all of which must be in the file `path`, as diagnostics of the protocol."""
         text = self.session.text(path)
         return [self._diagnostic(text, finding) for finding in findings]
 
@@ -108,6 +111,7 @@ class Wording:
         )
 
     def edits(self, path: Path, edits: Iterable[Edit]) -> list[types.TextEdit]:
+        """Return edits of the file `path` in the editor's form."""
         text = self.session.text(path)
         return [types.TextEdit(self.range(text, one.line, one.column, one.end_column), one.text) for one in edits]
 
@@ -116,11 +120,16 @@ class Wording:
         return types.WorkspaceEdit(changes={self.uri(path): self.edits(path, own) for path, own in edits.items()})
 
     def hover(self, path: Path, hover: Hover) -> types.Hover:
+        """Return what an editor shows over a word of the file `path`, as Markdown, with the range of that word."""
         at = hover.at
         shown = self.range(self.session.text(path), at.line, at.column, at.column + at.length)
         return types.Hover(types.MarkupContent(types.MarkupKind.Markdown, hover.text), shown)
 
     def completions(self, path: Path, position: types.Position, found: Completions) -> types.CompletionList:
+        """Return completions at a position of the file `path` as a list of the protocol, in their order; each replaces the
+        characters before the position that are typed already. The list is marked incomplete where it holds models, of which
+        an editor asks for more as one types.
+        """
         text = self.session.text(path)
         end = text.from_editor(position.line, position.character, self.units)
         replaced = types.Range(self.position(text, end - found.typed), self.position(text, end))
@@ -140,6 +149,9 @@ class Wording:
         )
 
     def hint(self, path: Path, hint: Hint) -> types.InlayHint:
+        """Return a text that an editor shows within a line of the file `path`, such as the type of a value, as an inlay
+        hint.
+        """
         text = self.session.text(path)
         return types.InlayHint(
             self.position(text, text.offset(hint.line, hint.column)),
@@ -151,6 +163,7 @@ class Wording:
         )
 
     def action(self, path: Path, action: Action) -> types.CodeAction:
+        """Return a fix of findings in the file `path` as a code action: a quick fix, or a fix of the whole file."""
         kind = types.CodeActionKind.SourceFixAll if action.whole_file else types.CodeActionKind.QuickFix
         return types.CodeAction(
             action.title,

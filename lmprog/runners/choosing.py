@@ -38,8 +38,9 @@ def opened(on: str | None, workers: int | None, folder: Path) -> Iterator[Runner
     """Open the place that `on` names (None and `here`: this process) for programs in `folder`; yield its runner, and close
     it at the end.
 
-    `workers` is the number of worker processes (None: as many as fit). Raises UsageError for an unknown name, or an option
-    that the place does not take.
+    `on` is a name, or NAME:ADDRESS. `workers` is the number of worker processes (None: as many as fit). Raises UsageError
+    for an unknown name, fewer workers than 1, or an option that the place does not take, and the errors of opening the
+    place.
     """
     name, _, address = (on or "here").partition(":")
     if name == "here":

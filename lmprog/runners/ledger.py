@@ -69,7 +69,8 @@ class _Account:
 
 
 class Ledger:
-    """The account of the limits of each LM, and of the part that each worker has of them.
+    """The account of the limits of each LM, and of the part that each worker has of them; kept by the driver's thread for
+    messages.
 
     The parts never add up to more than the whole. Times are those of the clock by which `now` is given.
     """
@@ -78,9 +79,11 @@ class Ledger:
         self._accounts: dict[str, _Account] = {}
 
     def turn(self, worker: int, needs: Mapping[str, Need], now: float) -> tuple[dict[str, Part], set[int]]:
-        """Take what a worker needs of each LM (by a name that all workers use for it), and lend it a part of each.
+        """Take what a worker needs of each LM, by a name that all workers use for the LM; return the part of each LM that
+        the worker is lent until its next turn, by the same names.
 
-        The second value has the workers that should have a turn soon, since they have what others lack, or lack what is free.
+        The second value has the numbers of the workers that should have a turn soon, since they have what others lack, or
+        lack what is free.
         """
         parts, soon = {}, set[int]()
         for name, need in needs.items():
@@ -116,7 +119,10 @@ class Ledger:
 
 
 def _lacking(account: _Account, now: float) -> set[int]:
-    """Return the workers by whose turns others, or they themselves, come to the places that they lack."""
+    """Return the numbers of the workers that should have a turn soon, since one wants more places of this LM than it was
+    granted: those that have more than their share, and where places are free those that lack some. Empty where nobody lacks
+    any.
+    """
     whole = account.limits.concurrency
     if whole is None:
         return set()
@@ -135,8 +141,9 @@ def _shares(account: _Account) -> dict[int, int]:
 
 
 def divided(whole: int, wanted: Mapping[int, int]) -> dict[int, int]:
-    """Divide places among workers by what each wants: nobody has more than another who wants more, unless all have what they
-    want; what is then left is divided evenly, so that a worker that gets work need not ask before its first call.
+    """Return the number of places that each worker gets of `whole`, by what each wants: nobody has more than another who
+    wants more, unless all have what they want; what is then left is divided evenly, so that a worker that gets work need
+    not ask before its first call.
     """
     level, left, among = 0, whole, sorted(wanted.values())
     for number, want in enumerate(among):
@@ -154,7 +161,9 @@ def divided(whole: int, wanted: Mapping[int, int]) -> dict[int, int]:
 
 
 def _starts(pace: Pace, need: Need, now: float) -> list[tuple[float, int]]:
-    """Promise starts to the calls of a worker, as far as they come soon; the others may ask again."""
+    """Return the starts that are promised to the calls of a worker, each a time and the tokens of the call: those within
+    HORIZON seconds, in the order of `need.starts`; the others are asked for again. Empty for an LM without limits a minute.
+    """
     if not pace.limited:
         return []
     pace.correct(need.more)

@@ -80,7 +80,9 @@ class LentGate(Gate):
             self._more += more
 
     def need(self) -> Need:
-        """Return what is needed now, for the ledger. Tokens beyond the estimates are in one answer alone."""
+        """Return what the LM's calls in this worker need now, for the ledger. Tokens beyond the estimates are reported
+        once: their count begins at 0 again.
+        """
         with self._lock:
             more, self._more = self._more, 0
             self._told = self._flying + len(self._waiting)
@@ -88,9 +90,11 @@ class LentGate(Gate):
             return Need(self.limits, self._flying, len(self._waiting), starts, more)
 
     def receive(self, part: Part, until: float, shift: float) -> None:
-        """Take a part from the ledger, which is good for calls that start before `until`.
+        """Take a part from the ledger, which is good for calls that start before the time `until`, and let the calls start
+        that it has room for.
 
-        `shift` is the difference of this worker's clock from the ledger's. Called in a running event loop.
+        `shift` is the difference of this worker's clock from the ledger's, in seconds. To be called in a running event
+        loop.
         """
         with self._lock:
             self._granted, self._until = part.calls or 0, until
@@ -99,7 +103,9 @@ class LentGate(Gate):
         self.begin_due()
 
     def begin_due(self) -> None:
-        """Let the calls start whose time has come, and come back when that of the next one has."""
+        """Let the calls start whose promised time has come, and set a timer for the next one. Starts that no call waits for
+        are lost, and of several that are late by more than LATE seconds all but one.
+        """
         now, begun = self._clock(), False
         with self._lock:
             while self._starts and self._starts[0][0] <= now:
@@ -170,7 +176,10 @@ class LentGates:
         self._shift = float("inf")
 
     def limit(self, declared: Declared, lm: LM) -> None:
-        """Have an LM wait for the part that is lent of its limits; one without limits, or of another kind, stays as it is."""
+        """Set the gate of an LM, so that its calls wait for the part of its limits that is lent to this worker; an LM
+        without limits, or not behind an API, stays as it is. `declared` is its declaration, by which all workers name it
+        equally.
+        """
         limits = declared.limits
         if isinstance(lm, ApiLM) and (limits.concurrency or limits.requests_per_minute or limits.tokens_per_minute):
             # Those that answer in its place have limits of their own, and a cache folder whose path differs among nodes.
@@ -184,7 +193,9 @@ class LentGates:
         return {name: gate.need() for name, gate in list(self._gates.items())}
 
     def receive(self, parts: Mapping[str, Part], told: float, sent: float) -> None:
-        """Take the parts that answer the needs of time `told`; the ledger's clock was at `sent` when it answered."""
+        """Take the parts of the limits, by the names of LMs, that answer the needs which this worker reported at the time
+        `told` of its own clock; the ledger's clock was at `sent` when it answered.
+        """
         # The fastest of all messages shows the difference of the clocks best.
         self._shift = min(self._shift, self._clock() - sent)
         for name, part in parts.items():

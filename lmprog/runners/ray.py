@@ -139,10 +139,11 @@ class RayRunner:
         """Workers that died so far."""
 
     async def run(self, program: Runnable, job: Job) -> Result:
-        """Make a run on a worker, and return its result; its trace is exported by this process.
+        """Make a run on a worker, and return its result; its trace is exported by this process. Where LIVES (4) workers
+        have died over the run, its result is a failure of the kind `connection`.
 
         Replays, and runs with callbacks, are made in this process. Raises UsageError for a program that only this process
-        can run, and BudgetExceeded for a spent budget.
+        or no worker can run, BudgetExceeded for a spent budget, and InfrastructureError where no worker is left.
         """
         resources, options = program.resources, job.options
         followed = options.on_text or options.on_record or options.on_request
@@ -165,7 +166,9 @@ class RayRunner:
         return result
 
     async def _within(self, budget: Budget | None, packed: Shipped, reference: Any, job: Job) -> Done:
-        """Send a job with a lease of the budget."""
+        """Send a job with a lease of the budget, which is settled by what the run has spent; without one where `budget` is
+        None. Return the worker's answer; raise BudgetExceeded where the lease did not suffice.
+        """
         if budget is None:
             return await self._sent(packed, reference, sendable((job, None)), None)
         store = self._store(budget.answers.folder) if isinstance(budget.answers, RunResponseCache) else None
@@ -181,7 +184,9 @@ class RayRunner:
         return done
 
     async def _sent(self, packed: Shipped, reference: Any, data: bytes, store: str | None) -> Done:
-        """Send a job to a worker, and to another one where that dies."""
+        """Send a job to a worker, and to another one where that dies; return its answer, or after LIVES deaths a result
+        that failed by its connection. `store` names the actor that keeps replies (None: none).
+        """
         lives = LIVES
         while lives:
             worker = await self._free(packed.concurrency)
@@ -200,7 +205,9 @@ class RayRunner:
         return Done(Result(None, (), Failure("connection", words, "run")))
 
     async def _prepare(self, worker: _Employed, packed: Shipped, reference: Any, store: str | None) -> None:
-        """Have a worker build a program, and know the store of replies, before its first run of each."""
+        """Have a worker build a program before its first run there, and pass it the actor `store` that keeps replies (None:
+        none). Raises UsageError where the worker cannot build the program.
+        """
         # Apart from the jobs: a reference in each of them would cost as much as the rest of it.
         if packed.digest not in worker.built:
             worker.built[packed.digest] = worker.actor.build.remote(packed.digest, [reference])
@@ -238,7 +245,10 @@ class RayRunner:
         return name
 
     async def _free(self, most: int | None) -> _Employed:
-        """Return the worker with the fewest jobs, among the first `most`, once one is free."""
+        """Return the worker with the fewest jobs, among those whose number is below `most` (None: all), once one has fewer
+        than AT_ONCE; the job is counted there. Raises InfrastructureError where no worker is left, or none is ready within
+        START_TIMEOUT.
+        """
         while True:
             with self._lock:
                 if not self._employed:
@@ -281,7 +291,9 @@ class RayRunner:
             freed.get_loop().call_soon_threadsafe(end_wait, freed)
 
     def hire(self, index: int) -> Any:
-        """Start worker number `index`; return a Ray reference that is resolved when the worker is ready."""
+        """Start worker number `index`; return a Ray reference to its version of lmprog, which is there when the worker is
+        ready.
+        """
         import ray
 
         limits = {"num_cpus": 1, "max_concurrency": MESSAGES, "max_restarts": 0}
@@ -324,7 +336,7 @@ class RayRunner:
             self.hire(worker.index)
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers, the actors that keep replies, and the thread that carries messages."""
         import ray
 
         self._post.close()

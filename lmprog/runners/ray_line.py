@@ -29,7 +29,7 @@ class WorkerLost(Handled):
 
 
 class Line:
-    """The line to one worker: the jobs that it has, and those that wait to be sent."""
+    """The line from the driver to one worker: the jobs that wait to be sent there, and the futures of those that were."""
 
     def __init__(self, index: int, actor: Any, post: Post, lost: Callable[[], None]) -> None:
         self.index, self.actor, self.lost = index, actor, lost
@@ -48,9 +48,10 @@ class Line:
         """True if the worker's turn has ended, so that it can have another."""
 
     async def done(self, digest: str, data: bytes) -> Done:
-        """Send a job for the program with this digest; return the worker's answer.
+        """Send a job, pickled as `data`, for the program with this digest; return the worker's answer.
 
-        A cancelled job is cancelled at the worker too. Raises WorkerLost where the worker dies.
+        A cancelled job is cancelled at the worker too. Raises WorkerLost where the worker dies, LmprogError where it fails
+        otherwise.
         """
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         with self._lock:
@@ -77,7 +78,9 @@ class Line:
             self._post.lines.put(self)
 
     def outbox(self) -> tuple[list[tuple[int, str, bytes]], list[int]]:
-        """Return the jobs and cancellations that wait to be sent, and have none wait any more."""
+        """Return the jobs and the numbers of cancelled jobs that wait to be sent, and empty both lists. A job that is
+        cancelled before it was sent is in neither.
+        """
         with self._lock:
             self._posted = False
             jobs, self._jobs = self._jobs, []
@@ -87,7 +90,7 @@ class Line:
         return [job for job in jobs if job[0] not in unsent], [number for number in cancelled if number not in unsent]
 
     def deliver(self, ended: list[tuple[int, Done]]) -> None:
-        """Give each job its answer, in its own event loop."""
+        """Give each job, by its number, its answer, in its own event loop; answers of jobs that were cancelled are dropped."""
         with self._lock:
             found = [(self._expected.pop(number, None), done) for number, done in ended]
         _resolve_all([(future, done) for future, done in found if future is not None])
@@ -106,7 +109,9 @@ class Line:
 
 
 class Post:
-    """The thread that carries messages to all workers and back, and lends them their parts of limits."""
+    """The thread of the driver that carries messages to all workers and back, and lends them their parts of limits; it
+    starts when this is made, and ends with `close`.
+    """
 
     def __init__(self) -> None:
         self.lines = SimpleQueue[Line | None]()

@@ -39,7 +39,8 @@ class Lease:
     """The part of the driver's budget that one run may spend (`limits` by name), with the largest amounts of one call so
     far.
 
-    `answers` names the actor that keeps the replies of an optimization (None: they are not kept).
+    `answers` is the name, as `Worker.keep` had it, of the actor that keeps the replies of an optimization (None: they are
+    not kept).
     """
 
     limits: Mapping[str, float]
@@ -109,7 +110,9 @@ class Worker:
         return None
 
     async def keep(self, name: str, store: list[Any]) -> None:
-        """Know the actor, in a list of one, that keeps replies under a name."""
+        """Take the actor (an AnswerStore) that keeps replies under a name, for leases that name it. `store` is a list of
+        one, so that Ray passes the actor itself.
+        """
         self._stores[name] = store[0]
 
     async def give(self, message: bytes) -> None:
@@ -160,7 +163,8 @@ class Worker:
         self._news.set()
 
     async def _done(self, digest: str, job: Job, lease: Lease | None) -> Done:
-        """Make a run within the part of the budget in `lease` (None: no limit).
+        """Make a run within the part of the budget in `lease` (None: no limit), and return its result, an error that
+        concerns more than this run, or the limit that it has spent.
 
         Where the worker no longer has the program, the answer is `absent`.
         """

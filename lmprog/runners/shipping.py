@@ -60,7 +60,9 @@ def shipped(program: Runnable, folder: Path) -> Shipped:
 
 
 def sendable(value: Any) -> bytes:
-    """Return a job in the form for workers; a function within it that has no name of its own goes by its code."""
+    """Return a job, or another value, as bytes for workers: pickled, or by cloudpickle where a function within it has no
+    name of its own.
+    """
     try:
         return pickle.dumps(value)
     except (AttributeError, TypeError, pickle.PicklingError):
@@ -100,7 +102,9 @@ def _lms_of(plan: Plan) -> Iterator[Declared]:
 
 
 class _Pickler(pickle.Pickler):
-    """Writes paths of the program's folder relative to it, and notes the least `concurrency` of its LMs."""
+    """A pickler that writes paths of the program's folder relative to it, and notes the least `concurrency` of its LMs in
+    `least` (None: no LM has one).
+    """
 
     def __init__(self, file: io.BytesIO, folder: Path) -> None:
         super().__init__(file)
@@ -137,7 +141,9 @@ class Built:
         self._lms: list[tuple[Declared, LM]] = []
 
     def get(self, digest: str) -> Program | None:
-        """Return the program of a digest; None where it was not built yet, or was given up for others since."""
+        """Return the program of a digest; None where it was not built yet, or was dropped for others since (the `most` used
+        last are kept).
+        """
         found = self._programs.pop(digest, None)
         if found is not None:
             self._programs[digest] = found  # the last one used is the last one given up

@@ -24,8 +24,8 @@ def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
 
 
 def against_schemas(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
-    """Return the first argument that breaks a bound, format or the like of the tool's JSON schema, as a sentence; None where
-    none does.
+    """Return a sentence on the first argument (by name) that breaks a bound, format or the like of the tool's JSON schema;
+    None where none does. A schema that is itself wrong refuses nothing.
     """
     for name, field in tool.parameters.items():
         if name in arguments and (wrong := _against_schema(arguments[name], field.schema)):
@@ -34,7 +34,9 @@ def against_schemas(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
 
 
 def _against_schema(value: Any, schema: Mapping[str, Any] | None) -> str | None:
-    """Return what a schema says against an argument; None where it has nothing to say."""
+    """Return the words (at most 200 characters) for what in an argument breaks its schema; None where nothing does, where
+    there is no schema or a wrong one, and for None where the schema is `nullable`.
+    """
     if not schema:
         return None
     from jsonschema import Draft202012Validator, FormatChecker, SchemaError

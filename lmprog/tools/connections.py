@@ -28,7 +28,9 @@ class Connections:
         self._of_loop: PerLoop[dict[Hashable, _Kept]] = PerLoop(dict)
 
     async def get(self, key: Hashable, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """Return the open connection for `key`, opened by `opening` if there is none. Raises the errors of opening."""
+        """Return the open connection for `key` in the running event loop, opened by `opening` if there is none, or the last
+        has failed or was closed. Raises the errors of opening.
+        """
         here = self._of_loop.get()
         kept = here.get(key)
         if kept is None or kept.ended:
@@ -63,7 +65,7 @@ class Connections:
 
 
 class _Kept:
-    """An open connection, and the task that opens and closes it."""
+    """An open connection, and the task that opens and closes it, in the event loop in which this is made."""
 
     def __init__(self, opening: Opening) -> None:
         self._loop = asyncio.get_running_loop()

@@ -32,10 +32,11 @@ def evaluated(tool: Tool, settings: Any) -> Any:
 
 def without_secrets(tool: Tool) -> Callable[[str], str]:
     """Return a function that replaces by `[secret]`, in a text, every value that the tool's settings took from the
-    environment.
+    environment, and every variable that they read, in all forms in which these may be quoted.
 
-    The password and query values in the tool's address count as secrets too, even where they are written in the spec.
-    Raises UsageError for a variable that is not set.
+    The password and query values in the tool's address count as secrets too, even where they are written in the spec; an
+    address from the environment does not as a whole, so that messages may name its host. Raises UsageError for a variable
+    that is not set.
     """
     found = {str(value) for value in _expressions(tool, tool.settings) if value is not None}
     address = evaluated(tool, tool.settings.get("url"))
@@ -54,6 +55,8 @@ def _expressions(tool: Tool, settings: Any) -> list[Any]:
 
 
 def _read(expression: Expression) -> list[str]:
-    """Return the variables of the environment that an expression puts together, each by itself."""
+    """Return the values of the environment variables that an expression names, each by itself; those that are not set are
+    left out.
+    """
     names = [path[1] for path in expression.references if path[0] == "env" and len(path) > 1]
     return [os.environ[name] for name in names if name in os.environ]

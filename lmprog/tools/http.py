@@ -41,9 +41,11 @@ MAX_REDIRECTS = 5
 
 
 class Draft:
-    """The parts of one HTTP request (method, address, query, headers, body), filled in from the arguments of a tool call.
+    """The parts of one HTTP request (method, address, query, headers, body), filled in from the arguments of a tool call
+    and the tool's defaults; made for each call.
 
-    Raises ToolFailed for an argument that cannot stand in an address.
+    Making it raises ToolFailed for an argument that cannot stand in an address, UsageError for a variable of the
+    environment that is not set or an argument in the address's host.
     """
 
     def __init__(self, tool: Tool, arguments: Mapping[str, Any]) -> None:
@@ -89,11 +91,11 @@ class Draft:
 
 
 def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[Any]]:
-    """Return an HTTP tool as an async function that takes its arguments by name and returns its result, or raises
-    ToolFailed.
+    """Return an HTTP tool as an async function that takes its arguments by name and returns its result. The function raises
+    ToolFailed for a refusal, and ToolUnreachable where no try reaches the server or it is overloaded.
 
-    Raises UsageError where the address of its server is unknown. `connections` holds its connection to the server,
-    which equal tools share.
+    Raises UsageError where the address of its server is unknown. `connections` holds its connection to the server, which
+    equal tools share.
     """
     import aiohttp
     from yarl import URL
@@ -163,7 +165,9 @@ def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[A
 
 
 def _in_path(tool: Tool, name: str, value: Any) -> str:
-    """Return an argument as a part of a path. Raises ToolFailed for one that would leave the part out."""
+    """Return an argument as a part of a path, percent-encoded. Raises ToolFailed for an empty one, which would leave the
+    part out.
+    """
     text = _text(value)
     if not text:
         raise ToolFailed(f"{tool.id}: the argument {name!r} is empty, and stands in the path of the address")
@@ -186,7 +190,8 @@ async def _text_of(tool: Tool, reply: aiohttp.ClientResponse) -> str:
 
 
 async def _next(tool: Tool, address: URL, where: str) -> URL:
-    """Return the address that a redirect names. Raises ToolFailed where it leads into a network of this machine's.
+    """Return the address that a redirect from `address` names in `where`. Raises ToolFailed where it is no http address, or
+    leads to another host that has a private address.
 
     A server outside must not reach what only this machine can, as the metadata of a cloud or a service on localhost.
     """
@@ -211,5 +216,5 @@ async def _is_private(host: str) -> bool:
 
 
 def _text(value: Any) -> str:
-    """Format a value for an address or a header."""
+    """Return a value as it stands in an address or a header: a text unchanged, any other value as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -25,10 +25,12 @@ REMEMBERED = 10_000
 
 
 def make_tool(tool: Tool, connections: Connections) -> Call:
-    """Return a tool as an async function that takes its arguments by name, with the tool's timeout and cache.
+    """Return a tool as an async function that takes its arguments by name, with the tool's timeout and (for a tool that
+    only reads) its cache.
 
-    The function returns the tool's result, or raises ToolFailed. Raises UsageError where the tool cannot be made.
-    `connections` holds its connection to the server, which equal tools share.
+    The function returns the tool's result, or raises ToolFailed; errors that concern more than one run, such as
+    BudgetExceeded, pass unchanged. Raises UsageError where the tool cannot be made. `connections` holds its connection to
+    the server, which equal tools share.
     """
     kind = kind_of(tool.kind)
     make = function_of(kind.make)
@@ -75,7 +77,9 @@ def fake_tool(tool: Tool) -> Call:
 
 
 def _bounded(tool: Tool, call: Call) -> Call:
-    """Return the call with every failure as its own: what a server sends may fail a call, never the runs beside it."""
+    """Return a call that raises each failure of `call` as ToolFailed; only errors that concern more than one run, such as a
+    spent budget, pass unchanged.
+    """
 
     async def bounded(**arguments: Any) -> Any:
         try:
@@ -89,7 +93,7 @@ def _bounded(tool: Tool, call: Call) -> Call:
 
 
 def _limited(tool: Tool, call: Call) -> Call:
-    """Return the call with the tool's timeout."""
+    """Return a call that raises ToolFailed where `call` does not end within the tool's timeout."""
     seconds = timeout_of(tool)
 
     async def limited(**arguments: Any) -> Any:
@@ -106,7 +110,9 @@ def _limited(tool: Tool, call: Call) -> Call:
 
 
 def _remembering(call: Call) -> Call:
-    """Return the call with its results cached: equal calls at the same time are one, and a failure is not cached."""
+    """Return a call that keeps the last REMEMBERED (10,000) results of `call` by its arguments: equal calls at the same
+    time in one event loop are made once, and a failure is not kept.
+    """
     results: OrderedDict[str, Any] = OrderedDict()
     waiting: dict[tuple[int, str], asyncio.Lock] = {}
 

@@ -27,8 +27,9 @@ STARTING = 0.9
 
 
 def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[Any]]:
-    """Return a tool of an MCP server as an async function that takes its arguments by name and returns its result, or
-    raises ToolFailed.
+    """Return a tool, a resource or a prompt of an MCP server as an async function that takes its arguments by name and
+    returns its result. The function raises ToolFailed for a refusal, and ToolUnreachable where the server does not start or
+    ends during the call.
 
     Raises UsageError where the MCP SDK or an environment variable is missing. `connections` holds its connection to the
     server, which equal tools share.
@@ -98,7 +99,9 @@ def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[An
 
 
 async def _asked(tool: Tool, client: Any, settings: dict[str, Any], arguments: dict[str, Any]) -> Any:
-    """Return the server's answer: of a tool's call, or with the text of a resource, or the messages of a prompt."""
+    """Return the answer of the server's session `client` in the SDK's form: of a tool's call, or with the text of a
+    resource, or with the messages of a prompt, as the settings name one of these.
+    """
     if "resource" in settings:
         return await client.read_resource(_address(tool, str(settings["resource"]), arguments))
     if "prompt" in settings:
@@ -107,7 +110,9 @@ async def _asked(tool: Tool, client: Any, settings: dict[str, Any], arguments: d
 
 
 def _address(tool: Tool, address: str, arguments: dict[str, Any]) -> str:
-    """Return the address of a resource with its parameters filled in, each as one part of the address."""
+    """Return the address of a resource with its parameters (`{name}`) filled in, each as one part of the address. Raises
+    ToolFailed for an argument that is empty, `.` or `..`.
+    """
 
     def filled(hole: re.Match[str]) -> str:
         value = str(arguments[hole[1]])
@@ -126,7 +131,9 @@ def _parts(result: Any) -> list[Any]:
 
 
 def _messages(tool: Tool, result: Any) -> list[dict[str, str]]:
-    """Return the messages of a prompt as turns of a chat."""
+    """Return the messages of a prompt as turns of a chat, mappings with `role` and `content`. Raises ToolFailed for one
+    that holds no text.
+    """
     for message in result.messages:
         if message.content.type != "text":
             raise ToolFailed(f"{tool.id}: a message of the prompt holds {message.content.type}, and no text")
@@ -134,12 +141,14 @@ def _messages(tool: Tool, result: Any) -> list[dict[str, str]]:
 
 
 def _size(structured: Any) -> int:
-    """Return the characters of structured content as JSON."""
+    """Return the characters of structured content as JSON; 0 for None."""
     return 0 if structured is None else len(json.dumps(structured, ensure_ascii=False))
 
 
 def _value(tool: Tool, structured: Any, said: str) -> Any:
-    """Return the server's result as the tool's type: structured content where there is some, else the text."""
+    """Return the server's result as the tool's type: `structured` where the server sent that (None: it did not) and the
+    type is not `str`, else the text `said`. Raises ToolFailed where it does not fit.
+    """
     kind = without_none(tool.type)
     if structured is None or (kind == STR and not isinstance(structured, str) and "result" not in structured):
         return of_text(tool, said, is_json=False)

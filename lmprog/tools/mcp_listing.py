@@ -82,7 +82,9 @@ async def _listed(server: Server, client: Any) -> Listing:
 
 
 async def _all(ask: Callable[..., Awaitable[Any]], key: str) -> list[Any]:
-    """Return the entries of all pages of a list, as plain values."""
+    """Return the entries of all pages of a list, at most MAX_PAGES (100), as plain values; `key` is the name of the entries
+    in a page.
+    """
     found: list[Any] = []
     cursor: str | None = None
     for _ in range(MAX_PAGES):
@@ -135,7 +137,9 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
 
 
 def _parameters(before: Any, after: Any) -> list[str]:
-    """Return which parameters are new, gone or changed; of a schema without properties that it is another."""
+    """Return, for two JSON schemas of a tool's arguments, which parameters are new, gone or changed; `another schema` where
+    they differ in something else.
+    """
     old, new = _properties(before), _properties(after)
     found = [f"`{name}` is new" for name in new if name not in old] + [
         f"`{name}` is gone" for name in old if name not in new

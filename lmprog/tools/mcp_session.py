@@ -23,9 +23,11 @@ ADDRESSED = ("command", "args", "url", "env", "headers", "folder")
 
 
 def session(settings: dict[str, Any], tool: Tool) -> AbstractAsyncContextManager[Any]:
-    """Return an async context manager that connects to the MCP server of a tool and yields the client.
+    """Return an async context manager that connects to the MCP server of a tool and yields the client: a server that
+    `command` starts, or one at `url`.
 
-    `settings` are the server's. On leaving, a server that was started is ended, if need be by force.
+    `settings` are the server's, with the environment's values. Entering raises RuntimeError, with the last line that a
+    started server printed, or the errors of the SDK. On leaving, a server that was started is ended, if need be by force.
     """
     return _reached(settings, tool) if settings.get("command") is None else _started(settings)
 
@@ -38,7 +40,9 @@ def command_of(settings: dict[str, Any]) -> list[str]:
 
 
 class _OneLine(logging.Filter):
-    """Says once, in one line, that a server prints what is no message; the SDK logs a traceback for each such line."""
+    """A log filter that lets through one line on a server that prints what is no message; the SDK logs a traceback for each
+    such line.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +57,9 @@ class _OneLine(logging.Filter):
 
 
 def _no_traceback(record: logging.LogRecord) -> bool:
-    """Leave out what the SDK logs of an answer that it could not read: the call says it."""
+    """Return False for the SDK's log record of an answer that it could not read, which the call reports itself; True for
+    any other.
+    """
     return "Error parsing JSON response" not in record.getMessage()
 
 
@@ -115,13 +121,17 @@ async def _reached(settings: dict[str, Any], tool: Tool) -> AsyncIterator[Any]:
 
 
 async def _ends_when_down(response: Any) -> None:
-    """Raise for a server's failure that is no answer in MCP's own form, which ends the session; the SDK hides the status."""
+    """Raise HTTPStatusError of httpx2, which ends the session, for a response whose status says that the server is down or
+    overloaded and whose body is not JSON; the SDK hides the status.
+    """
     if passing(response.status_code) and "json" not in response.headers.get("content-type", ""):
         response.raise_for_status()
 
 
 def cause(error: BaseException) -> str:
-    """Return the message of the first failure inside an exception group, into which the MCP SDK's tasks put it."""
+    """Return the first line (at most 200 characters) of the message of the first failure inside an exception group, into
+    which the MCP SDK's tasks put it, or of the error itself; its type's name where it has no message.
+    """
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return first_line(str(error)) or type(error).__name__

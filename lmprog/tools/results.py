@@ -12,10 +12,12 @@ from lmprog.tools.tool import ToolFailed
 
 
 def of_text(tool: Tool, text: str, *, is_json: bool) -> Any:
-    """Convert a tool's answer from text to its declared type: unchanged for `str`, else parsed as JSON. Raises ToolFailed
-    where it does not fit.
+    """Return the value of the declared type in a tool's answer: the text itself for `str`, None for a blank answer of an
+    optional type, else the JSON in it. For the type `json` a text that is no JSON is the value. Raises ToolFailed where the
+    answer does not fit.
 
-    With `is_json` the sender declares that the text is JSON: for `str`, a JSON text in quotes is then unquoted.
+    With `is_json` the sender declares that the text is JSON: for `str`, a JSON text in quotes is then unquoted, and what is
+    no JSON refused.
     """
     kind = without_none(tool.type)
     if not text.strip() and kind is not tool.type:
@@ -34,7 +36,9 @@ def of_text(tool: Tool, text: str, *, is_json: bool) -> Any:
 
 
 def checked(tool: Tool, value: Any) -> Any:
-    """Return a tool's result as plain values if it is of the declared type; raise ToolFailed if it is not."""
+    """Return a tool's result as plain values if it is of the declared type. Raises ToolFailed if it is not, cannot be made
+    plain values, or is nested deeper than MAX_DEPTH.
+    """
     try:
         value = value if deeper(value) else plain(value)
     except Exception as error:  # a model or dataclass whose fields hold what is no plain value
@@ -48,8 +52,10 @@ def checked(tool: Tool, value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return a value with pydantic models and dataclasses, also in a list, as mappings by field name; other values as
-    they are."""
+    """Return a value with pydantic models and dataclasses, also in a list or tuple, as mappings by field name, and a tuple
+    as a list; other values as they are, those within a mapping too. Raises whatever a model or dataclass raises that cannot
+    be converted.
+    """
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if hasattr(value, "model_dump") and not isinstance(value, type):

@@ -39,7 +39,7 @@ Returned = str | tuple[str, ...]
 
 
 class Index:
-    """The BM25 index of one corpus; it may be searched from several threads."""
+    """The BM25 index of one corpus, read from its folder as a memory map; it may be searched from several threads."""
 
     def __init__(self, folder: Path) -> None:
         import bm25s
@@ -55,9 +55,10 @@ class Index:
         return bytes(self._entries[start : int(self._ends[position])]).decode()
 
     def search(self, query: str, k: int) -> list[Any]:
-        """Return the keys or columns of the k best rows, best first, equal ones once.
+        """Return the keys (texts) or the columns (mappings) of the k best rows, best first, equal ones once.
 
-        There are fewer where fewer rows share a word with the query. Rows of equal score come in the order of the corpus.
+        There are fewer where fewer rows share a word with the query; none do with a query of stop words alone. Rows of
+        equal score come in the order of the corpus.
         """
         import bm25s
         import numpy as np
@@ -81,7 +82,8 @@ class Index:
 
 
 def search_tool(tool: Tool) -> Callable[..., Awaitable[list[Any]]]:
-    """Return an async function of `query` and `k` that gives the keys of the `k` best rows of the tool's corpus, best first.
+    """Return an async function of `query` and `k` that gives the keys of the `k` best rows of the tool's corpus, as texts,
+    best first.
 
     With `columns` it gives an object for each row. Raises MissingExtra where bm25s is not installed; the function raises
     ToolFailed where `k` is below 1, the corpus cannot be read, or a column holds another type than it is declared to have.
@@ -112,10 +114,10 @@ def search_tool(tool: Tool) -> Callable[..., Awaitable[list[Any]]]:
 
 
 def index_of(corpus: Path | HubRows, text: tuple[str, ...], returned: Returned) -> Index:
-    """Return the search index of a corpus (a file or a hub data set), made if it is not cached. Raises RowsError where it
-    cannot be read.
+    """Return the search index of a corpus (a file or a hub data set), made in the user's cache if it is not there. Raises
+    RowsError where the corpus cannot be read, lacks a column, or holds no words, and OSError where there is no such file.
 
-    `text` are the columns to search in, `returned` the column or columns to return.
+    `text` are the columns to search in, `returned` the column (the key) or columns to return.
     """
     known = corpus.stat() if isinstance(corpus, Path) else None
     with _making:
