@@ -28,7 +28,7 @@ from lmprog.compiler.plan import Plan
 from lmprog.compiler.rows.splits import load_rows, read_data, row_type, with_texts
 from lmprog.compiler.steps.graph import GraphBuilder
 from lmprog.compiler.steps.scope import Scope
-from lmprog.compiler.tools.declared import read_tools
+from lmprog.compiler.tools.declared import read_tools, with_guarded
 from lmprog.compiler.tools.lock_file import Server
 from lmprog.compiler.types.lattice import UNKNOWN, Object, Type
 from lmprog.compiler.types.signatures import pydantic_type
@@ -211,6 +211,7 @@ class _Program:
         draft.tools = read_tools(draft, types)
         self.servers += [server for server in draft.named_servers if server not in self.servers]
         draft.modules = read_modules(draft, types)
+        draft.tools = with_guarded(draft)
         self._gather(draft, members)
         self._graph(draft, types)
         if self.options.evaluation:

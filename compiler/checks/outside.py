@@ -1,4 +1,5 @@
-"""Text from outside that reaches a module which can do something (404), and secrets in the file (405)."""
+"""Text from outside that reaches a module which can act (404), secrets in the file (405), agents with tools that do not
+say whether they write (406)."""
 
 from __future__ import annotations
 
@@ -7,8 +8,9 @@ import re
 from collections import Counter
 
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Step, ToolCall
+from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Step, Tool, ToolCall
 from lmprog.compiler.steps.parts import walk
+from lmprog.compiler.tools.declared import effects_unsaid
 from lmprog.compiler.tools.kinds import kind_of
 from lmprog.compiler.trust.flow import Arrival, Flow, Policy
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
@@ -25,10 +27,11 @@ _PLAIN = frozenset({"none", "empty", "null", "dummy", "test", "fake", "anything"
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report modules with tools that write which read text from outside, and secrets written into the spec. The
-    findings are LMP404 and LMP405."""
+    """Report modules with tools that write which read text from outside, secrets written into the spec, and tools of
+    agents without `effects`. The findings are LMP404, LMP405 and LMP406."""
     _injection(draft, plan)
     _secrets(draft, draft.root, "")
+    _unsaid_effects(draft, plan)
 
 
 def _injection(draft: Draft, plan: Plan) -> None:
@@ -47,7 +50,7 @@ def _injection(draft: Draft, plan: Plan) -> None:
         place = given.entries[argument].place if given is not None and known else draft.step_keys[step.path]
         message = f"text from outside reaches the module `{arrival.module.id}`, which can call `{arrival.tool.id}`"
         fix = "a text can hold orders: let a module without tools read it first, or take the tool away"
-        draft.report.add("LMP404", place, message, path=(*arrival.trail, f"{arrival.tool.id} (writes)"), fix=fix)
+        draft.report.add("LMP404", place, message, path=(*arrival.trail, _acting(draft, arrival.tool)), fix=fix)
 
     if _can_write(plan):
         Flow(plan, Policy(arrives, source=_source), {}).run()
@@ -55,20 +58,31 @@ def _injection(draft: Draft, plan: Plan) -> None:
         tools = [plan.tools[tool] for tool in module.tools if tool in plan.tools]
         reads = next((tool for tool in tools if kind_of(tool.kind).outside), None)
         writes = next((tool for tool in tools if tool.effects == "write" and tool is not reads), None)
-        for name in module.tools:
-            if name in plan.tools and plan.tools[name].kind == "python" and _unsaid(draft, name):
-                message = (
-                    f"module `{id}` can call the Python tool `{name}`, and nothing says whether that changes anything"
-                )
-                listed = draft.node("modules", id, "tools")
-                items = listed.items if isinstance(listed, Sequence) else ()
-                place = next((item.place for item in items if item.plain() == name), draft.key("modules", id))
-                fix = "write effects: read, or effects: write, at the tool"
-                draft.report.add("LMP404", place, message, fix=fix)
         if reads is not None and writes is not None:
             message = f"module `{id}` reads text from outside with `{reads.id}` and can call `{writes.id}`"
-            path = (f"{reads.id} (outside)", id, f"{writes.id} (writes)")
+            path = (f"{reads.id} (outside)", id, _acting(draft, writes))
             draft.report.add("LMP404", draft.key("modules", id, "tools"), message, path=path, fix="split the module")
+
+
+def _unsaid_effects(draft: Draft, plan: Plan) -> None:
+    """Report the tools of agents that do not say whether they change anything."""
+    for id, module in plan.modules.items():
+        listed = draft.node("modules", id, "tools")
+        items = listed.items if isinstance(listed, Sequence) else ()
+        for name in module.tools:
+            if name in plan.tools and effects_unsaid(draft, plan.tools[name]):
+                message = (
+                    f"module `{id}` can call the Python tool `{name}`, and nothing says whether that changes anything: it "
+                    "counts as writing"
+                )
+                place = next((item.place for item in items if item.plain() == name), draft.key("modules", id))
+                draft.report.add("LMP406", place, message, fix="write effects: read, or effects: write, at the tool")
+
+
+def _acting(draft: Draft, tool: Tool) -> str:
+    """Return the end of a path that leads to a tool which writes, or may."""
+    unsaid = draft.tools.get(tool.id) is tool and effects_unsaid(draft, tool)
+    return f"{tool.id} ({'may write' if unsaid else 'writes'})"
 
 
 def _can_write(plan: Plan) -> bool:
@@ -78,11 +92,6 @@ def _can_write(plan: Plan) -> bool:
         return True
     calls = (step.action for step in walk(plan.steps))
     return any(_can_write(call.plan) for call in calls if isinstance(call, ProgramCall))
-
-
-def _unsaid(draft: Draft, tool: str) -> bool:
-    node = draft.node("tools", tool)
-    return isinstance(node, Mapping) and "effects" not in node.entries and "effects" not in node.dropped
 
 
 def _source(plan: Plan, step: Step, output: str) -> str | None:

@@ -33,6 +33,23 @@ def read_tools(draft: Draft, types: TypeReader) -> dict[str, Tool]:
     return found
 
 
+def with_guarded(draft: Draft) -> dict[str, Tool]:
+    """Return the tools by id, in which a Python tool that an agent can call counts as writing until its program says
+    what it does: a model chooses its calls, and a function may do anything."""
+    given = {tool for module in draft.modules.values() for tool in module.tools}
+    return {
+        id: replace(tool, effects="write") if id in given and effects_unsaid(draft, tool) else tool
+        for id, tool in draft.tools.items()
+    }
+
+
+def effects_unsaid(draft: Draft, tool: Tool) -> bool:
+    """Return whether neither the program nor the kind of a tool says if the tool changes anything."""
+    node = draft.node("tools", tool.id)
+    unsaid = isinstance(node, Mapping) and "effects" not in node.entries and "effects" not in node.dropped
+    return unsaid and tool.kind == "python"
+
+
 def read_reference(draft: Draft, node: Scalar, what: str) -> tuple[PythonReference, Signature | None]:
     """Return the Python function that a node names, and its signature (None where it is unknown); a function that does
     not exist gets a finding. `what` names the place in messages."""

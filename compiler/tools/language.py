@@ -33,7 +33,8 @@ TOOL = Record(
         "effects": Choice(
             ("read", "write"),
             about="write: it changes something outside.",
-            default="write for HTTP methods other than GET and HEAD, and for MCP tools not marked readOnlyHint; else read",
+            default="write for HTTP methods other than GET and HEAD, for MCP tools not marked readOnlyHint, and for Python "
+            "tools that an agent can call; else read",
             example="read",
         ),
         "timeout": Number(above=0, about="Seconds of one call.", default="120", example="10"),

@@ -28,7 +28,7 @@ def refuse_writes(planned: Iterable[tuple[Plan, int | None]], allowed: bool) -> 
     if said:
         raise UsageError(
             f"this would write: {'; '.join(dict.fromkeys(said))}. Add --allow-writes (in Python allow_writes=True) to let "
-            "it, or say of a tool that only reads effects: read"
+            "it, or say effects: read of a tool that only reads (a Python tool of an agent counts as writing until it says so)"
         )
 
 

@@ -111,3 +111,42 @@ def test_how_often_a_run_writes(plan: Plan) -> None:
     with pytest.raises(UsageError, match=r"w at most 9 times in a run of outer, 90 in all"):
         refuse_writes([(plan, 10)], allowed=False)
     refuse_writes([(plan, 10)], allowed=True)
+
+
+@pytest.mark.parametrize(
+    ("effects", "ignored", "codes", "written"),
+    [
+        ("", "", ["LMP406"], {"w": 6}),
+        ("", "  # lmprog: ignore LMP404 the text is public", ["LMP406", "LMP202"], {"w": 6}),
+        ("", "  # lmprog: ignore LMP406 not known yet", [], {"w": 6}),
+        (", effects: read", "", [], {}),
+        (", effects: write", "", [], {"w": 6}),
+    ],
+)
+def test_a_python_tool_of_an_agent_counts_as_writing_until_it_says_what_it_does(
+    write: Callable[..., Path], effects: str, ignored: str, codes: list[str], written: dict[str, int]
+) -> None:
+    write("def f(a: str) -> str:\n    return a\n", "t.py")
+    spec = write(f"""
+        lmprog: 1
+        name: p
+        inputs: {{a: str}}
+        lms: {{lm: {{model: openai/x}}}}
+        tools: {{w: {{python: "./t.py:f"{effects}}}, other: {{python: "./t.py:f"}}}}
+        modules:
+          ask:
+            lm: lm
+            inputs: {{a: str}}
+            outputs: {{b: str}}
+            max_turns: 3
+            tools: [w]{ignored}
+        steps:
+          ask: {{module: ask, with: {{a: "${{{{ inputs.a }}}}"}}, retry: 2}}
+          other: {{tool: other, with: {{a: "${{{{ steps.ask.b }}}}"}}}}
+        outputs: {{o: "${{{{ steps.other.result }}}}"}}
+    """)
+    compiled = compile_file(spec)
+    assert [finding.code for finding in compiled.findings] == codes
+    assert compiled.plan is not None
+    assert writes(compiled.plan) == written
+    assert compiled.plan.tools["other"].effects == "read"  # steps alone call it
