@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("fast")
 
 
-NEEDS_TORCH = re.compile(r'^(?:\w+ = )?pytest\.importorskip\("(?:torch|trl)"', re.MULTILINE)
+NEEDS_TORCH = re.compile(r'^(?:\w+ = )?pytest\.importorskip\("(?:torch|transformers|trl)\b', re.MULTILINE)
 WHOLE_FILE = re.compile(r"^pytestmark = pytest\.mark\.(\w+)$", re.MULTILINE)
 
 

@@ -18,6 +18,8 @@ from lmprog.optimizers.grpo.row_source import SamplerState, StepRows
 from lmprog.optimizers.grpo.sampler import Sampled
 from tests.waiting import until_true
 
+pytestmark = pytest.mark.torch
+
 
 class FakePolicy:
     """Servers that have the weights of one step after the other."""
