@@ -1,1 +1,1 @@
-"""Import of prompt flow and prompty files: each becomes a first lmprog program."""
+"""Import of prompt flow, prompty and DSPy programs: each becomes a first lmprog program."""

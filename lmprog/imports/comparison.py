@@ -19,13 +19,15 @@ from lmprog.compiler.yaml.writer import dump, unwritable
 from lmprog.imports.original import Message, NotRendered, Original
 
 _MAX_TRIALS = 6
+"""The most sets of made-up values on which one prompt is compared."""
 _SHOWN = 40
+"""The characters of a prompt that a note shows from the first difference on."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The values for one comparison of prompts: `theirs` of the original's variables, `ours` of the inputs of the converted
-    module.
+    """The values for one comparison of a converted prompt with its original: `theirs` by the variables of the original,
+    `ours` by the inputs of the converted module, where some have other names or are JSON texts.
     """
 
     theirs: Mapping[str, Any]
@@ -33,8 +35,8 @@ class Trial:
 
 
 def made_up(types: Mapping[str, Type], *, escaped: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield mappings of made-up values by name, with these types: first ordinary values, then others (empty, false, absent)
-    that take other branches of a template.
+    """Yield at most 6 mappings of made-up values by name, with these types: first ordinary values, then others (empty,
+    false, absent) that take other branches of a template. Texts are never empty.
 
     With `escaped`, for a template that writes JSON, texts have characters that Jinja escapes there.
     """
@@ -50,7 +52,9 @@ def made_up(types: Mapping[str, Type], *, escaped: bool = False) -> Iterator[dic
 
 
 def _worded(value: Any, escaped: bool) -> Any:
-    """Return a value without empty texts: these may make a message that other tools leave out, whatever the template."""
+    """Return a value with `T` in place of each empty text, since other tools leave out a message that is empty; with
+    `escaped` all its texts end with characters that Jinja escapes in JSON.
+    """
     if isinstance(value, dict):
         return {name: _worded(item, escaped) for name, item in value.items()}
     if isinstance(value, list):
@@ -59,11 +63,11 @@ def _worded(value: Any, escaped: bool) -> Any:
 
 
 def difference(id: str, module: Mapping[str, Any], original: Original, trials: Sequence[Trial]) -> str | None:
-    """Return a description of the first difference between the messages of a converted module and the original's; None
-    where there is none in any of `trials`.
+    """Return a sentence on the first difference between the messages (roles and texts, without images) of a converted module
+    and those of the original, or on the failure to render one of the two; None where they are equal in all `trials`.
 
-    `id` and `module` are its name and its entry in the spec. None too where `check` refuses the module: its finding says
-    more.
+    `id` and `module` are the module's name and its entry in the spec. None too where `check` finds errors in the module,
+    which the check of the whole program reports.
     """
     builder = _builder(id, module)
     if builder is None:
@@ -85,12 +89,14 @@ def difference(id: str, module: Mapping[str, Any], original: Original, trials: S
 
 
 def _text_alone(content: Any) -> str:
-    """Return the text of a message without its images, whose marks the original's text has not either."""
+    """Return the text of a message's content, without its images: the original's text has none either."""
     return content_text([part for part in content if "text" in part] if isinstance(content, list) else content)
 
 
 def _builder(id: str, module: Mapping[str, Any]) -> PromptBuilder | None:
-    """Return what builds the prompts of the module, as it would be sent; None where it has errors of its own."""
+    """Return the builder of the prompts of the module `id`, compiled in a program of its own without running user code; None
+    where it has errors.
+    """
     program = {
         "lmprog": 1,
         "name": id,
@@ -110,6 +116,9 @@ def _builder(id: str, module: Mapping[str, Any]) -> PromptBuilder | None:
 
 
 def _in_words(theirs: list[Message], ours: list[Message]) -> str:
+    """Return a sentence on the first difference between two unequal lists of messages: their roles, else the place in a
+    text.
+    """
     if [role for role, _ in theirs] != [role for role, _ in ours]:
         there, here = (", ".join(role for role, _ in sent) or "none" for sent in (theirs, ours))
         return f"the original sends the messages {there}; this sends {here}"
@@ -125,5 +134,6 @@ def _in_words(theirs: list[Message], ours: list[Message]) -> str:
 
 
 def _shown(text: str, place: int) -> str:
+    """Return the piece of a text that begins at `place`, quoted; the words `its end` where nothing is left there."""
     piece = text[place : place + _SHOWN]
     return f"{piece!a}{'...' if len(text) > place + _SHOWN else ''}" if piece else "its end"

@@ -1,4 +1,6 @@
-"""A program of DSPy: its file of Python, the state that it has saved, or both. No code is run, and no pickle is read."""
+"""The import of a DSPy program from its file of Python, from the state that it has saved, or from both. No code is run,
+and no pickle is read.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from lmprog.compiler.types.lattice import STR, mismatch
 from lmprog.errors import UsageError
 from lmprog.imports import models
 from lmprog.imports.dspy_code import DspyFile, Predictor
-from lmprog.imports.dspy_forward import Forward, field_name
+from lmprog.imports.dspy_forward import Forward
+from lmprog.imports.dspy_inputs import field_name
 from lmprog.imports.dspy_lms import configured, lm_entry
 from lmprog.imports.dspy_saved import Saved, fields_of_demo, read_saved
 from lmprog.imports.dspy_signatures import Signature, SignatureField, written
@@ -24,14 +27,18 @@ _PROMPTS = (
     "the prompts: DSPy's adapters write fields between [[ ## marks ## ]], and here each module has lmprog's standard layout; "
     "score the program anew before you compare it with figures of DSPy"
 )
+_AGENT = "You are an Agent. In each episode"
+"""A part of the instructions that DSPy writes itself for the turns of an agent."""
 
 
 def imported(path: Path, folder: Path, code: Path | None = None, chosen: str | None = None) -> Imported:
-    """Convert a DSPy program to a program whose file will be in `folder`.
+    """Convert a DSPy program to a program whose file will be in `folder` (tools name their Python files from there); nothing
+    is written.
 
     `path` is its Python file, or a state that DSPy saved as JSON; `code` is the Python file of such a state (None: it
-    is not known), and `chosen` names one of several module classes (None: there is only one). Raises UsageError where
-    there is no such program.
+    is not known), and `chosen` names the module class to convert (None: the last that no other class of the file makes an
+    object of). Raises UsageError where a file cannot be read or holds no such program, for a pickle, and for `code` beside
+    a Python file.
     """
     if path.is_dir() or path.suffix == ".pkl":
         raise UsageError(
@@ -41,6 +48,8 @@ def imported(path: Path, folder: Path, code: Path | None = None, chosen: str | N
 
 
 class _Program:
+    """The conversion of one DSPy program: what its files hold, and the LMs, modules and notes gathered so far."""
+
     def __init__(self, path: Path, folder: Path, code: Path | None, chosen: str | None) -> None:
         if path.suffix == ".py" and code is not None:
             raise UsageError(f"{path} is code already; --code stands beside a saved program, a file of JSON")
@@ -53,6 +62,7 @@ class _Program:
         self.modules: dict[str, dict[str, Any]] = {}
 
     def imported(self) -> Imported:
+        """Return the converted program. Raises UsageError where no module could be made."""
         sections = self._of_code(self.file) if self.file is not None else self._of_saved()
         if not self.modules:
             source = self.file.path if self.file is not None else self.path
@@ -66,18 +76,26 @@ class _Program:
         return Imported(name, origin, sections, tuple(dict.fromkeys(notes)))
 
     def _say(self, section: str, text: str) -> None:
+        """Add a note on a part that is not imported, `text`, to a section of the program."""
         self.notes.append(Note(section, text))
 
     def _of_saved(self) -> dict[str, dict[str, Any]]:
+        """Add a module for each predictor of the saved state, but for those of agents, and return the sections that use the
+        modules: inputs, outputs and steps side by side, or none for a single module. Raises UsageError where there are
+        agents alone.
+        """
         predictors = {}
         for path, state in self.saved.items():
-            name = path.removesuffix("predict").rstrip(".")
+            name = "" if path == "predict" else path.removesuffix(".predict")
             if state.is_agent:
                 self._say(
                     "modules", f"`{path}`, a part of an agent: the file does not name its tools; --code FILE.py does"
                 )
                 continue
-            id = identifier(name) if name else identifier(self.path.stem)
+            id = base = identifier(name) if name else identifier(self.path.stem)
+            number = 2
+            while id in predictors:
+                id, number = f"{base}_{number}", number + 1
             signature = state.signature(lambda text, id=id: self._say("modules", f"of `{id}`: {text}"))  # type: ignore[misc]
             predictors[id] = Predictor(name, signature)
             self._module(id, predictors[id], state, None)
@@ -88,6 +106,9 @@ class _Program:
         return _side_by_side(predictors)
 
     def _of_code(self, file: DspyFile) -> dict[str, dict[str, Any]]:
+        """Add a module for each predictor that the code calls, with its saved state, and return the inputs, outputs, tools
+        and steps of the program. Where no module class calls one, the predictors of the file stand side by side.
+        """
         made = Forward(file, self.folder)
         default = configured(file)
         node = self._class(file)
@@ -125,7 +146,8 @@ class _Program:
         return {"inputs": inputs, "outputs": outputs, "tools": made.tools, "steps": made.steps}
 
     def _typed(self, id: str, predictor: Predictor, made: Forward) -> Predictor:
-        """Return the predictor with the types of values in the place of types that nothing declares."""
+        """Return the predictor of the module `id`, where inputs whose type its signature leaves open have the type of the
+        value that a step passes; a note tells of each such type but `str`."""
         kinds = {name: kind for (module, name), kind in made.kinds.items() if module == id and kind != STR}
         for name, kind in kinds.items():
             self._say("modules", f"the type of `{name}` of `{id}`, which nothing declares: {kind}, as it is given")
@@ -135,11 +157,14 @@ class _Program:
         return replace(predictor, signature=replace(predictor.signature, inputs=inputs))
 
     def _outputs_of(self, made: Forward, step: str) -> list[str]:
+        """Return the names of the outputs of a step by its id: those of its module, or `result` for a tool."""
         entry = made.steps[step]
         return list(self.modules[entry["module"]]["outputs"]) if "module" in entry else ["result"]
 
     def _class(self, file: DspyFile) -> ast.ClassDef | None:
-        """Return the module class to convert: the chosen one, else the last that no other class makes an object of."""
+        """Return the module class to convert: the chosen one, else the last that no module class of the file makes an object
+        of; None where the file has none. Raises UsageError where the chosen one is no module class of the file.
+        """
         found = {name: node for name, node in file.classes.items() if file.is_module(node)}
         if self.chosen is not None:
             if self.chosen not in found:
@@ -157,7 +182,9 @@ class _Program:
 
     @staticmethod
     def _call_of(file: DspyFile, node: ast.ClassDef) -> ast.Call | None:
-        """Return the first call by which the top level makes an object of a class."""
+        """Return the first call by which the top level makes an object of the class at `node`; None where there is none. An
+        assignment of this call counts as handled, so that no note speaks of it.
+        """
         for statement in file.tree.body:
             if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
@@ -170,7 +197,9 @@ class _Program:
 
     @staticmethod
     def _loose(file: DspyFile) -> Iterator[tuple[str, Predictor]]:
-        """Yield the predictors of the top level; where there are none, one for each signature."""
+        """Yield the predictors that the top level assigns to names, each with the id of its module; where there are none, one
+        for each signature class of the file.
+        """
         found = False
         for node in file.tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -185,15 +214,21 @@ class _Program:
             if file.signatures.is_signature(node):
                 yield identifier(name).lower(), Predictor(name, file.signatures.of_class(node))
 
-    @staticmethod
-    def _state_of(predictor: Predictor, states: dict[str, Saved]) -> Saved | None:
-        """Take the saved state of a predictor out of `states`; None where there is none."""
+    def _state_of(self, predictor: Predictor, states: dict[str, Saved]) -> Saved | None:
+        """Take all saved states of a predictor out of `states`, by their DSPy paths, and return one: of an agent, that of its
+        final answer before that of its turns, whose instructions get a note where they were tuned. None where there is none.
+        """
         inside = f"{predictor.path}.predict"
         names = [predictor.path, inside, f"{predictor.path}.extract.predict", f"{predictor.path}.react"]
         if set(states) in ({""}, {"predict"}):
             names += ["", "predict"]
-        found = [states.pop(name) for name in names if name in states]
-        return found[0] if found else None
+        found = {name: states.pop(name) for name in names if name in states}
+        turns = found.get(names[3])
+        if turns is not None and len(found) > 1 and _AGENT not in turns.instructions:
+            self._say(
+                "modules", f"the saved instructions for the turns of the agent `{predictor.path}`: {turns.instructions}"
+            )
+        return next(iter(found.values()), None)
 
     def _module(
         self,
@@ -203,7 +238,11 @@ class _Program:
         default: Mapping[str, Any] | None,
         made: Forward | None = None,
     ) -> None:
-        """Add a module for a predictor, with what was tuned where its state is known."""
+        """Add the module `id` for a predictor, and its LM and notes: with the tuned words, demos and LM of its saved `state`
+        (None: none is known), else with `default`, the options of the LM that the code sets (None: none).
+
+        `made` adds the tools of an agent to the program (None: without code an agent has no tools).
+        """
         signature = predictor.asked if state is None else self._tuned(id, predictor, state)
         notes: list[Note] = []
         options = (state.lm if state is not None else None) or default
@@ -237,7 +276,9 @@ class _Program:
         self.modules[id] = module
 
     def _tuned(self, id: str, predictor: Predictor, state: Saved) -> Signature:
-        """Return the signature of a predictor with the saved instructions and descriptions."""
+        """Return the signature that a predictor asks with, with the saved instructions and, but for agents, the saved
+        descriptions of fields; what was not saved stays. Saved fields that the signature lacks get a note.
+        """
         signature = predictor.asked
         known = {**signature.inputs, **signature.outputs}
         if predictor.kind == "agent":
@@ -254,6 +295,9 @@ class _Program:
         )
 
     def _demos(self, id: str, signature: Signature, state: Saved) -> Iterator[dict[str, Any]]:
+        """Yield the saved demos of the module `id` as the spec writes them; one that lacks a field, or has a value of another
+        type, is left out with a note.
+        """
         known = {**signature.inputs, **signature.outputs}
         for number, demo in enumerate(state.demos, 1):
             given = fields_of_demo(demo)
@@ -273,7 +317,8 @@ class _Program:
             }
 
     def _rest(self, file: DspyFile, node: ast.ClassDef | None) -> None:
-        """Note each statement of the top level that has no place in the program."""
+        """Add a note for each statement of the top level that has no place in the program; `node` is the converted class
+        (None: none was)."""
         read = {name for name in file.signatures.used}
         for statement in file.tree.body:
             if isinstance(statement, ast.Import | ast.ImportFrom) or statement in file.handled or statement is node:
@@ -290,7 +335,8 @@ class _Program:
 
 
 def _why(file: DspyFile, node: ast.stmt) -> str:
-    """Return what becomes of a statement that has no place in a program."""
+    """Return advice for the note on a statement that has no place in a program: on another module class, and on a function
+    that looks like a metric; empty for any other statement."""
     if isinstance(node, ast.ClassDef) and file.is_module(node):
         return f"another module class; --class {node.name} imports it"
     if isinstance(node, ast.FunctionDef) and {argument.arg for argument in node.args.args} & {
@@ -303,6 +349,7 @@ def _why(file: DspyFile, node: ast.stmt) -> str:
 
 
 def _entry(field: SignatureField) -> Any:
+    """Return a field as the spec writes it: its type, with its description in a mapping where it has one."""
     kind = written(field.type)
     if field.about is None:
         return kind
@@ -310,7 +357,9 @@ def _entry(field: SignatureField) -> Any:
 
 
 def _side_by_side(predictors: Mapping[str, Predictor]) -> dict[str, dict[str, Any]]:
-    """Return the sections of a program whose modules stand by themselves; one alone needs none."""
+    """Return the inputs, outputs and steps of a program whose modules, by id, stand by themselves: a step calls each. Fields
+    of one name and type share an input. Empty for a single module, which a program may have without steps.
+    """
     if len(predictors) == 1:
         return {}
     inputs: dict[str, Any] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from lmprog.errors import UsageError
 from lmprog.imports.dspy_signatures import Signature, Signatures
 from lmprog.imports.files import read_text
 from lmprog.imports.program import Note
+from lmprog.imports.secrets_in import NAME, SHAPE
 
 _ASKS: dict[str, Literal["predict", "reasoning", "agent"]] = {
     "Predict": "predict", "TypedPredictor": "predict", "ChainOfThought": "reasoning", "TypedChainOfThought": "reasoning",
@@ -23,23 +23,21 @@ _INSTEAD = {
     "ProgramOfThought": "its LM writes code that is run", "CodeAct": "its LM writes code that is run",
     "RLM": "its LM explores long inputs by code", "MultiChainComparison": "it compares several replies",
 }  # fmt: skip
-"""Modules of DSPy that take a signature and work otherwise than by one call: what they do."""
+"""Modules of DSPy that take a signature and do more than one call of an LM, each with what it does, for a note."""
 _AROUND = {
     "BestOfN": "it keeps the best of several replies", "Refine": "it asks again with advice",
     "Parallel": "it runs calls at once",
 }  # fmt: skip
 _DEFAULT_TURNS = 20
 _SHOWN = 90
-_SECRET_NAME = re.compile(r"key|token|secret|password|passwd|authorization|credential", re.IGNORECASE)
-_SECRET = re.compile(r"(?:sk|pk|rk|gsk|hf|xai|ghp|xoxb)[-_][\w-]{8,}|AIza[\w-]{10,}")
 _MAX_DEPTH = 8
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """An object of DSPy that asks an LM: its path as DSPy names it, its signature, and its kind.
+    """An object of DSPy that asks an LM, as the code makes it: its path as DSPy names it, its signature, and its kind.
 
-    `reasoning` asks for a reasoning before the outputs; `agent` has tools, and at most `turns` turns.
+    `reasoning` asks for a reasoning before the outputs; `agent` has `tools`, names of functions, and at most `turns` turns.
     """
 
     path: str
@@ -50,7 +48,7 @@ class Predictor:
 
     @property
     def asked(self) -> Signature:
-        """The signature with which the LM is asked, with what its kind adds."""
+        """The signature with which the LM is asked: with the output `reasoning` before the others for that kind."""
         return self.signature.reasoned() if self.kind == "reasoning" else self.signature
 
 
@@ -68,21 +66,22 @@ class Instance:
 
 @dataclass(frozen=True)
 class Retriever:
-    """An object of DSPy, or of another package, that finds passages, by the `name` it has in the code; a program has no
-    such object."""
+    """An object of DSPy that finds passages, by the `name` it has in the code; a program of lmprog has no such object."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A plain value, as DSPy's code writes it."""
+    """A plain value in the code of a DSPy program: a literal, or a list, tuple, dict or set of literals."""
 
     value: Any
 
 
 class DspyFile:
-    """A Python file that uses DSPy, as a syntax tree: its classes, functions and imports. No code of it is run."""
+    """A Python file that uses DSPy, as a syntax tree: its classes, functions and plain values by name, and the notes on it. No
+    code of it is run. Raises UsageError where the file cannot be read, or is no Python.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self.text = path, read_text(path)
@@ -93,24 +92,25 @@ class DspyFile:
         self.notes: list[Note] = []
         self._said: set[tuple[ast.AST, str]] = set()
         self.handled: set[ast.stmt] = set()
-        """Statements of the top level that the program holds, or of which a note speaks."""
+        """Statements of the top level that became a part of the program, so that no note speaks of them."""
         found = list(self.tree.body)
         self.classes = {node.name: node for node in found if isinstance(node, ast.ClassDef)}
         self.functions = {node.name: node for node in found if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
         self.followed: set[str] = set()
-        """Names of the module classes and constants that the program holds."""
+        """Names of the module classes and constants that became a part of the program."""
         self.files: dict[str, str] = {}
-        """Names that another file of the folder defines, with the file."""
+        """Names that are imported from another file of the folder, each with `FILE.py:NAME`."""
         self._modules: set[str] = set()
         self._names: dict[str, str] = {}
         for node in ast.walk(self.tree):
             self._import(node)
         self.signatures = Signatures(self.classes, self.dspy_name, lambda node, why: self.say("modules", node, why))
         self.secrets = frozenset(value for node in ast.walk(self.tree) for value in _secrets(node))
-        """Texts of the file that look like keys, which are written nowhere."""
+        """Texts of the file that look like keys; they are written neither to the program nor to notes."""
         self.constants = dict(self._constants())
 
     def _import(self, node: ast.AST) -> None:
+        """Keep the names that an import of DSPy or of a file of the same folder defines; other nodes change nothing."""
         if isinstance(node, ast.Import):
             self._modules |= {one.asname or one.name for one in node.names if one.name.partition(".")[0] == "dspy"}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "dspy":
@@ -119,6 +119,7 @@ class DspyFile:
             self.files |= {one.asname or one.name: f"{node.module}.py:{one.name}" for one in node.names}
 
     def _constants(self) -> Iterator[tuple[str, Constant]]:
+        """Yield the names that the top level sets to plain values."""
         for node in self.tree.body:
             if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
                 try:
@@ -138,7 +139,9 @@ class DspyFile:
         return node.attr if isinstance(root, ast.Name) and root.id in self._modules else None
 
     def is_module(self, node: ast.ClassDef, depth: int = 0) -> bool:
-        """Return whether a class is a module of DSPy, by one of its bases. `depth` is the level of nesting so far."""
+        """Return whether a class is a module of DSPy, by one of its bases, also through other classes of the file. `depth` is
+        the number of classes passed so far, which has a limit of 8.
+        """
         names = [self.dspy_name(base) for base in node.bases]
         own = [self.classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in self.classes]
         return bool({"Module", "Program"} & set(names)) or (
@@ -146,9 +149,10 @@ class DspyFile:
         )
 
     def say(self, section: str, node: ast.AST, why: str = "", mark: str = "not imported") -> None:
-        """Add a note on the part of the code at `node`, with its line, to the section of the program that it concerns.
+        """Add a note on the part of the code at `node`, with its line and the beginning of its text, to the section of the
+        program that it concerns; a note that there is already is not repeated.
 
-        `why` is the note's text (empty: the code itself), `mark` its kind.
+        `why` is added to the note (empty: nothing is), `mark` is its kind.
         """
         if (node, why) in self._said:
             return
@@ -160,13 +164,15 @@ class DspyFile:
             self.notes.append(note)
 
     def source(self, node: ast.AST) -> str:
-        """Return the beginning of the Python text of a node, in one line."""
+        """Return the beginning (90 characters) of the Python text of a node, in one line and with `***` in place of keys."""
         text = " ".join((ast.get_source_segment(self.text, node) or "").split())
         text = without(text, sorted(self.secrets, key=len, reverse=True), "***")
         return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
     def signature(self, node: ast.AST) -> Signature | None:
-        """Return the signature that an expression gives; None where it gives none that can be read."""
+        """Return the signature that an expression gives: a class, a text such as `q -> a`, a call of `dspy.Signature`, a name
+        set to one of these, or a method of one, such as `with_instructions`; None where it gives none that can be read.
+        """
         if isinstance(node, ast.Name) and node.id in self.classes:
             return self.signatures.of_class(self.classes[node.id])
         if isinstance(node, ast.Name):
@@ -196,8 +202,8 @@ class DspyFile:
         return None
 
     def predictor(self, node: ast.AST, path: str) -> Predictor | None:
-        """Return the predictor that an expression makes, for the path `path` in DSPy; None where it makes none that can be
-        read.
+        """Return the predictor that a call makes, for the path `path` in DSPy; None where it makes none that can be read. What
+        the module will not do as DSPy does gets a note, such as several tries or options.
         """
         if not isinstance(node, ast.Call):
             return None
@@ -234,7 +240,9 @@ class DspyFile:
         )
 
     def _tools(self, node: ast.AST | None) -> Iterator[str]:
-        """Yield the names of the functions that an agent may call, those that a program can name."""
+        """Yield the names of the functions in the argument `tools` of an agent (None: it has none) that this file defines or
+        imports from a file beside it; any other tool gets a note.
+        """
         for item in node.elts if isinstance(node, ast.List | ast.Tuple) else [] if node is None else [node]:
             called = (
                 item.args[0]
@@ -248,7 +256,9 @@ class DspyFile:
 
 
 def _secrets(node: ast.AST) -> Iterator[str]:
-    """Yield the texts in a node that look like keys, by themselves or by the name that they are given to."""
+    """Yield the texts of a node that look like keys: a part of a text that has the form of one, and a text that is given to
+    an argument, a variable or a key of a dict with a name such as `api_key`.
+    """
     pairs: list[tuple[ast.AST | str | None, ast.AST | None]] = []
     if isinstance(node, ast.keyword):
         pairs = [(node.arg, node.value)]
@@ -258,16 +268,16 @@ def _secrets(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.Dict):
         pairs = list(zip(node.keys, node.values, strict=True))
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-        yield from _SECRET.findall(node.value)
+        yield from SHAPE.findall(node.value)
     for name, value in pairs:
         named = name if isinstance(name, str) else name.value if isinstance(name, ast.Constant) else ""
         text = value.value if isinstance(value, ast.Constant) else None
-        if isinstance(text, str) and len(text) > 3 and _SECRET_NAME.search(str(named)):
+        if isinstance(text, str) and len(text) > 3 and NAME.search(str(named)):
             yield text
 
 
 def plain_value(node: ast.AST) -> Any:
-    """Return the value of a Python expression made of literals alone; None for any other."""
+    """Return the value of a Python expression made of literals alone (None too for the literal `None`); None for any other."""
     try:
         return ast.literal_eval(node)  # type: ignore[arg-type]
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
@@ -275,14 +285,15 @@ def plain_value(node: ast.AST) -> Any:
 
 
 def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Sequence[ast.arg]:
-    """Return the parameters of a method, without `self`."""
+    """Return the parameters of a function or method in order, without `self`, `*args` and `**kwargs`."""
     found = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
     return found[1:] if found and found[0].arg == "self" else found
 
 
 def defaults(node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Any]:
-    """Return the plain default values of a function's parameters, by name; a parameter without a default is left
-    out."""
+    """Return the default values of a function's parameters, by name: None where one is no plain value. A parameter without a
+    default is left out.
+    """
     places = [*node.args.posonlyargs, *node.args.args]
     pairs = [*zip(places[len(places) - len(node.args.defaults) :], node.args.defaults, strict=True)]
     pairs += [

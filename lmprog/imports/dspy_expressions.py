@@ -1,4 +1,4 @@
-"""Python's expressions in a DSPy program as expressions of lmprog."""
+"""The expressions in the code of a DSPy program, converted to expressions of the language."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from lmprog.imports.dspy_signatures import SignatureField
 from lmprog.imports.program import identifier
 
 _SAME = ("len", "str", "int", "float", "sorted", "sum", "min", "max", "any", "all", "round", "abs")
-"""Functions of Python that the language has by the same name."""
+"""The built-in functions of Python that the language has by the same name."""
 _OF_TEXT = {"lower": 0, "upper": 0, "strip": 0, "split": 1, "replace": 2, "startswith": 1, "endswith": 1}
-"""Methods of texts that the language has as functions, and the most arguments that these take."""
+"""Methods of texts that the language has as functions, each with the most arguments that it takes beside the text."""
 _LONGEST = 5_000
-"""The longest expression, in characters: what a loop doubles in each turn grows beyond all bounds."""
+"""The most characters of the parts of one operation: what a loop doubles in each turn grows beyond all bounds."""
+_LARGEST = 20_000
+"""The largest value that is followed: characters of its expressions, and its parts, in all."""
 _OPERATORS: dict[type[ast.AST], str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Eq: "==", ast.NotEq: "!=",
     ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.In: "in", ast.And: "and", ast.Or: "or", ast.Is: "==",
@@ -39,14 +41,16 @@ class Expr:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The outputs, by name, of a step that asks an LM; with `many` each is a list, one item for each reply."""
+    """The outputs, by name, of the step `step` (its id), which asks an LM; with `many` the step is repeated over a list,
+    and each output is a list with one item for each call.
+    """
 
     step: str
     outputs: Mapping[str, SignatureField]
     many: bool = False
 
     def field(self, name: str) -> Expr | None:
-        """Return the expression of an output; None where there is none of this name."""
+        """Return the expression of an output by its DSPy name; None where there is none of this name."""
         if name not in self.outputs:
             return None
         kind = self.outputs[name].type
@@ -56,7 +60,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Either:
-    """The outputs of one of two predictions: of `then` where its step ran, else of `other`."""
+    """The outputs of one of two predictions after a condition: of `then` where its step ran, else of `other`."""
 
     then: Prediction | Either
     other: Prediction | Either
@@ -76,7 +80,7 @@ class Either:
 
 @dataclass(frozen=True)
 class Record:
-    """A `dspy.Prediction` that the program itself makes: its fields, values by name."""
+    """An object with fields that the code itself makes, such as a `dspy.Prediction` or a dict: its values by name."""
 
     fields: Mapping[str, Any]
 
@@ -89,14 +93,16 @@ class Unknown:
 
 
 def is_unknown(value: Any) -> bool:
-    """Return whether a value, or a part of it, has no expression."""
+    """Return whether a value, or a part of a list or Record, is Unknown."""
     if isinstance(value, Record):
         return any(map(is_unknown, value.fields.values()))
     return isinstance(value, Unknown) or (isinstance(value, list) and any(map(is_unknown, value)))
 
 
 class Expressions(ABC):
-    """Converts Python expressions to values: expressions of the language, outputs of steps, plain values, or Unknown."""
+    """A converter of the Python expressions of a file to values: expressions of the language (Expr), outputs of steps
+    (Prediction, Either), plain values (Constant), lists, Records, objects of the code, or Unknown.
+    """
 
     def __init__(self, file: DspyFile) -> None:
         self.file = file
@@ -110,10 +116,17 @@ class Expressions(ABC):
 
     @abstractmethod
     def read_field(self, base: Expr, name: str) -> None:
-        """Note that a field of a value is read."""
+        """Take note that the field `name` of the value of an expression is read, which tells something of its type."""
 
     def value(self, node: ast.AST, env: Mapping[str, Any]) -> Any:
-        """Return the value of a Python expression; `env` has the values of names."""
+        """Return the value of a Python expression, Unknown where it has none in the language or would grow too large; `env`
+        has the values of names. Calls that become steps are added to the program.
+        """
+        found = self._value(node, env)
+        return Unknown("value") if _is_large(found) else found
+
+    def _value(self, node: ast.AST, env: Mapping[str, Any]) -> Any:
+        """Return the value of a Python expression, however large."""
         if isinstance(node, ast.Await):
             return self.value(node.value, env)
         if isinstance(node, ast.Constant):
@@ -139,7 +152,9 @@ class Expressions(ABC):
         return self._computed(node, env) or Unknown("value")
 
     def expr(self, value: Any) -> Expr | None:
-        """Return a value as an expression of the language; None where it has none."""
+        """Return a value as an expression of the language, such as a list or a plain value as a literal; None where it
+        has none, as the outputs of a step in whole.
+        """
         if isinstance(value, Expr):
             return value
         if isinstance(value, Constant):
@@ -163,6 +178,7 @@ class Expressions(ABC):
         return None
 
     def _attribute(self, node: ast.Attribute, env: Mapping[str, Any]) -> Any:
+        """Return the value of an attribute of an object, of an output of a step, or of a field."""
         base = self.value(node.value, env)
         found: Any = None
         if isinstance(base, Instance):
@@ -177,6 +193,7 @@ class Expressions(ABC):
         return found if found is not None else Unknown(node.attr)
 
     def _item(self, node: ast.Subscript, env: Mapping[str, Any]) -> Any:
+        """Return the value of an item, or of a slice without a step, of a list, text or object."""
         base = self.value(node.value, env)
         if isinstance(node.slice, ast.Slice):
             found = self.expr(base)
@@ -201,7 +218,9 @@ class Expressions(ABC):
         return Expr(f"{found.text}[{place.text}]", found.type.item if isinstance(found.type, ListOf) else None)
 
     def _list(self, node: ast.List | ast.Tuple, env: Mapping[str, Any]) -> Any:
-        """Return a list of values, or where other lists are put into it, an expression that joins them."""
+        """Return a list of values; where it takes in other lists (`[*a, b]`) an expression that joins them, Unknown where a
+        part has none.
+        """
         if not any(isinstance(item, ast.Starred) for item in node.elts):
             return [self.value(item, env) for item in node.elts]
         parts = []
@@ -214,7 +233,9 @@ class Expressions(ABC):
         return Expr(f"({' + '.join(part.text for part in known)})", _common(known))
 
     def _each(self, node: ast.ListComp, env: Mapping[str, Any]) -> Any:
-        """Return the list that a call for each item of a list gives, as `[self.ask(x=x).y for x in xs]`."""
+        """Return the value of a list comprehension that calls a predictor or tool for each item of a list, as
+        `[self.ask(x=x).y for x in xs]`; Unknown for any other one.
+        """
         generator = node.generators[0]
         called: ast.expr = node.elt
         field = called.attr if isinstance(called, ast.Attribute) else None
@@ -234,6 +255,9 @@ class Expressions(ABC):
         return found if field is None else found.field(field) or Unknown(field)
 
     def _call(self, node: ast.Call, env: Mapping[str, Any]) -> Any:
+        """Return the value of a call: a Record for `dspy.Prediction`, the value of a step, or an expression for a function
+        or method that the language has; Unknown for any other.
+        """
         function = node.func
         if self.file.dspy_name(function) == "Prediction":
             if node.args or any(keyword.arg is None for keyword in node.keywords):
@@ -265,6 +289,7 @@ class Expressions(ABC):
         return Unknown(name or getattr(function, "attr", "value"))
 
     def _computed(self, node: ast.AST, env: Mapping[str, Any]) -> Expr | None:
+        """Return the expression for an operation, a comparison, an f-string or a dict; None where the language has none."""
         if isinstance(node, ast.JoinedStr):
             return self._text(node, env)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
@@ -297,7 +322,9 @@ class Expressions(ABC):
     def _joined(
         self, between: list[str], nodes: list[ast.expr], env: Mapping[str, Any], kind: Type | None = None
     ) -> Expr | None:
-        """Return parts of an expression in brackets, each behind one of the texts of `between`."""
+        """Return the parts of an operation as one expression in brackets, each behind one of the texts of `between`; None where
+        a part has no expression, or all are too long. `kind` is its type (None: that of all parts, if they have one).
+        """
         parts = [self.expr(self.value(node, env)) for node in nodes]
         known = [part for part in parts if part is not None]
         if len(known) < len(parts) or sum(len(part.text) for part in known) > _LONGEST:
@@ -306,6 +333,7 @@ class Expressions(ABC):
         return Expr("(" + "".join(mark + part.text for mark, part in zip(between, known, strict=True)) + ")", kind)
 
     def _text(self, node: ast.JoinedStr, env: Mapping[str, Any]) -> Expr | None:
+        """Return the expression for an f-string; None where a value has a format or no expression."""
         parts = []
         for piece in node.values:
             if isinstance(piece, ast.Constant):
@@ -317,6 +345,23 @@ class Expressions(ABC):
                 return None
             parts.append(found.text if found.type == STR else f"str({found.text})")
         return Expr(f"({' + '.join(parts)})" if parts else '""', STR)
+
+
+def _is_large(value: Any) -> bool:
+    """Return whether the expressions in a value have more characters, or the value more parts, than _LARGEST in all; a
+    part that occurs twice counts twice.
+    """
+    left, parts = _LARGEST, [value]
+    while parts and left >= 0:
+        part = parts.pop()
+        left -= 1 + (len(part.text) if isinstance(part, Expr) else 0)
+        if isinstance(part, list):
+            parts += part
+        elif isinstance(part, Record):
+            parts += part.fields.values()
+        elif isinstance(part, Either):
+            parts += (part.then, part.other)
+    return left < 0
 
 
 def _common(parts: Sequence[Expr]) -> Type | None:

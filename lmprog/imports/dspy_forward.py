@@ -1,62 +1,35 @@
-"""The `forward` of a DSPy module as steps: its statements are followed in their order, with expressions in the place of values.
+"""The method `forward` of a DSPy module as steps: its statements are followed in their order.
 
-A statement that has no step stands in a note with its line, and what it gives is an input of the program.
-"""
+A statement that has no step gets a note with its line, and its value becomes an input of the program where a step reads
+it."""
 
 from __future__ import annotations
 
 import ast
-import os
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lmprog.compiler.prompts.layout import RESERVED
-from lmprog.compiler.types.lattice import STR, ListOf, Object, Type, type_of
+from lmprog.compiler.types.lattice import STR, ListOf, Type, type_of
 from lmprog.compiler.types.lattice import Unknown as NoType
 from lmprog.errors import UsageError
-from lmprog.imports.dspy_code import (
-    Constant,
-    DspyFile,
-    Instance,
-    Predictor,
-    Retriever,
-    defaults,
-    parameters,
-)
+from lmprog.imports.dspy_code import Constant, DspyFile, Instance, Predictor, Retriever, defaults, parameters
 from lmprog.imports.dspy_expressions import Either, Expr, Prediction, Record, Unknown, is_unknown
+from lmprog.imports.dspy_inputs import ProgramInput, as_read, field_name
 from lmprog.imports.dspy_objects import MOST_TURNS, Objects, is_path, is_simple, is_straight, method_of
-from lmprog.imports.dspy_signatures import written
+from lmprog.imports.files import python_reference
 from lmprog.imports.program import MARK, Note, identifier, wrapped
 
 _MOST_STATEMENTS = 2_000
 _CALLS = ("acall", "forward", "aforward", "__call__")
 
 
-@dataclass
-class ProgramInput:
-    """An input of the program that is made: its type (None: not known yet), its default, and the types of the fields
-    that are read of it, by name."""
-
-    type: Type | None = None
-    default: Any = None
-    fields: dict[str, Type] = field(default_factory=dict)
-
-    def entry(self) -> Any:
-        """Return the input as a spec writes it."""
-        read = Object(tuple(self.fields.items())) if self.fields else STR
-        kind = written(self.type or read)
-        return kind if self.default is None else {"type": kind, "default": self.default}
-
-
-def field_name(name: str, kind: str) -> str:
-    """Return the name of a module's input or output; a name that has another meaning in templates gets `kind` appended."""
-    return f"{name}_{kind}" if name in RESERVED else identifier(name)
-
-
 class Forward(Objects):
-    """Follows the statements of `forward` methods, and gathers the parts of a program: modules, tools, steps, inputs."""
+    """A reader of `forward` methods that gathers the parts of a program: `modules` (predictors by id), and `tools`, `steps` and
+    `inputs` as the spec has them. The program's file will be in `folder`, from which tools name their files; `stand_ins`
+    are the inputs that stand for values without a step.
+    """
 
     def __init__(self, file: DspyFile, folder: Path) -> None:
         super().__init__(file)
@@ -73,7 +46,8 @@ class Forward(Objects):
         self._end: ast.AST | None = None
 
     def program(self, node: ast.ClassDef, given: ast.Call | None) -> dict[str, str]:
-        """Add the steps of the module class at `node`; return the program's outputs, expressions by name.
+        """Add the inputs and steps of the module class at `node`; return the program's outputs, expressions in `${{ }}` by
+        name, empty where the class has no `forward`. Raises UsageError where its loops stand for too many statements.
 
         `given` is the call that makes an object of the class (None: it has no arguments).
         """
@@ -99,6 +73,9 @@ class Forward(Objects):
         return outputs
 
     def _outputs(self, value: Any, method: ast.AST) -> dict[str, str]:
+        """Return the program's outputs for the value that `forward` returns; a note at `method` tells of each that is
+        missing, and of a value without a name, which is called `result`.
+        """
         if isinstance(value, Prediction | Either):
             value = Record({name: value.field(name) for name in value.outputs})
         if isinstance(value, Expr | Constant):
@@ -116,6 +93,7 @@ class Forward(Objects):
         return outputs
 
     def _returned(self, method: ast.FunctionDef | ast.AsyncFunctionDef, env: dict[str, Any]) -> Any:
+        """Follow the body of a method, and return the value that it returns, Unknown where it returns none."""
         found = self._block(method.body, env)
         return found[0] if found else Unknown("result")
 
@@ -125,14 +103,18 @@ class Forward(Objects):
             if isinstance(node, ast.Return):
                 for rest in body[place + 1 :]:
                     self.file.say("steps", rest, "it stands behind the return")
-                self._end = node
-                return [self.value(node.value, env) if node.value is not None else Unknown("result")]
+                found = self.value(node.value, env) if node.value is not None else Unknown("result")
+                self._end = node  # not before: a module that is called there has a return of its own
+                return [found]
             returned = self._statement(node, env)
             if returned:
                 return returned
         return []
 
     def _statement(self, node: ast.stmt, env: dict[str, Any]) -> list[Any]:
+        """Follow a statement; return what it returns, in a list, which is empty where it returns nothing. Raises UsageError
+        for one statement too many.
+        """
         self._count += 1
         if self._count > _MOST_STATEMENTS:
             raise UsageError(f"{self.file.path}: its loops stand for more than {_MOST_STATEMENTS:,} statements")
@@ -154,6 +136,9 @@ class Forward(Objects):
         return []
 
     def _condition(self, node: ast.If, env: dict[str, Any]) -> list[Any]:
+        """Follow a condition: the one side that a plain value chooses, or both where it is simple; else note that it has
+        no step. Return what it returns, in a list, which is empty where it returns nothing.
+        """
         test = self.value(node.test, env)
         if isinstance(test, Constant):
             return self._block(node.body if test.value else node.orelse, env)
@@ -181,7 +166,9 @@ class Forward(Objects):
                 env[name] = self._choice(name, test, (one, two), made)
 
     def _choice(self, name: str, test: Expr, values: tuple[Any, Any], made: Set[str]) -> Any:
-        """Return the value of a name after a condition; `made` are the steps of the side where it holds."""
+        """Return the value of a name after a condition `test` with one of two `values` (where it holds, and where not);
+        `made` are the ids of the steps of the side where it holds. Unknown where one of them has no expression.
+        """
         then, other = values
         if isinstance(then, Prediction | Either) and isinstance(other, Prediction | Either):
             return Either(then, other)
@@ -193,10 +180,11 @@ class Forward(Objects):
         return Expr(f"({one.text} if {test.text} else {two.text})", one.type if one.type == two.type else None)
 
     def _assign(self, node: ast.Assign | ast.AnnAssign | ast.AugAssign, env: dict[str, Any]) -> None:
+        """Follow an assignment: `env` gets the value of each name; an unknown value gets a note."""
         assert node.value is not None
         value = node.value
         if isinstance(node, ast.AugAssign):
-            value = ast.copy_location(ast.BinOp(_read(node.target), node.op, node.value), node)
+            value = ast.copy_location(ast.BinOp(as_read(node.target), node.op, node.value), node)
         found = self.value(value, env)
         if is_unknown(found):
             self.file.say(
@@ -206,6 +194,7 @@ class Forward(Objects):
             self._bind(target, found, env)
 
     def _bind(self, target: ast.AST, value: Any, env: dict[str, Any]) -> None:
+        """Set the names at `target` to a value in `env`, of a tuple one by one; a target that is no name gets a note."""
         if isinstance(target, ast.Name):
             env[target.id] = Unknown(target.id) if isinstance(value, Unknown) else value
         elif isinstance(target, ast.Tuple | ast.List):
@@ -254,12 +243,16 @@ class Forward(Objects):
         return None
 
     def _made_here(self, node: ast.AST) -> Predictor | None:
-        """Return a predictor that is made where it is called, named after its first output."""
+        """Return the predictor that an expression makes in the place where it is called, named after its first output;
+        None where it makes none.
+        """
         found = self.file.predictor(node, "")
         return replace(found, path=next(iter(found.signature.outputs))) if found is not None else None
 
     def _inside(self, made: Instance, node: ast.Call, env: Mapping[str, Any]) -> Any:
-        """Follow the `forward` of a module that another one calls."""
+        """Follow the `forward` of an object that the call `node` of another module calls, and return its value; Unknown
+        where its class has none, or is being followed already.
+        """
         method = method_of(made.node, "forward", "aforward")
         if method is None or made.node.name in self.open:
             return Unknown(identifier(made.path))
@@ -273,6 +266,9 @@ class Forward(Objects):
         return found
 
     def _ask(self, predictor: Predictor, node: ast.Call, env: Mapping[str, Any], each: Expr | None) -> Prediction:
+        """Add the step (and the module, where it is new) for a call of a predictor, and return its outputs; `each` is the
+        list over which the step is repeated (None: it is not). Arguments that lack or fit nothing get notes.
+        """
         id, number = identifier(predictor.path), 2
         while self.modules.get(id, predictor) != predictor:
             id, number = f"{identifier(predictor.path)}_{number}", number + 1
@@ -299,7 +295,9 @@ class Forward(Objects):
         return Prediction(self.add(id, {**step, "with": arguments}), predictor.asked.outputs, each is not None)
 
     def _kind_given(self, id: str, name: str, value: Any) -> Type:
-        """Return the type of an input that its signature does not declare: that of the value, if it is a known one."""
+        """Return the type of the input `name` of the module `id`, which its signature does not declare: the one that a
+        first call gave it, by the type of its value; `str` where that is not known.
+        """
         found = self.expr(value)
         kind = found.type if found is not None else None
         if isinstance(value, list) or (isinstance(kind, ListOf) and isinstance(kind.item, NoType)):
@@ -307,6 +305,7 @@ class Forward(Objects):
         return self.kinds.setdefault((id, name), kind if kind is not None else STR)
 
     def _given(self, node: ast.Call, env: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield the named arguments of a call with their values; arguments by `**` get a note, but for those of `forward`."""
         for keyword in node.keywords:
             if keyword.arg is not None:
                 yield keyword.arg, self.value(keyword.value, env)
@@ -314,6 +313,9 @@ class Forward(Objects):
                 self.file.say("steps", node, "arguments by `**`")
 
     def _tool(self, name: str, node: ast.Call, env: Mapping[str, Any], each: Expr | None) -> Any:
+        """Add the tool and the step for a call of the function `name`, and return the expression of its result, a list
+        where the step is repeated over `each` (None: it is not). Unknown where the names of its arguments are not
+        known."""
         definition = self.file.functions.get(name)
         if definition is None and node.args:
             self.file.say("steps", node, f"the names of the arguments of `{name}`, which another file defines")
@@ -333,11 +335,13 @@ class Forward(Objects):
         return Expr(f"steps.{self.add(identifier(name), called)}.result", kind)
 
     def tool(self, name: str) -> str:
-        """Add a function as a tool of the program; return its id."""
+        """Add a function, of this file or imported from one beside it, as a tool of the program; return the tool's id.
+        A function of this file counts as handled, and gets a note, since its file imports dspy.
+        """
         id, other = identifier(name), self.file.files.get(name)
         file, _, function = (other or f"{self.file.path.name}:{name}").partition(":")
-        path = Path(os.path.relpath((self.file.path.parent / file).resolve(), self.folder.resolve())).as_posix()
-        self.tools[id] = {"python": f"{path if path.startswith('../') else f'./{path}'}:{function}", "result": "result"}
+        reference = python_reference(self.file.path.parent / file, self.folder, function)
+        self.tools[id] = {"python": reference, "result": "result"}
         if other is None:
             self.file.handled.add(self.file.functions[name])
             text = f"a run of `{name}` runs all of {file}, and needs dspy: move it into a file of its own"
@@ -346,8 +350,9 @@ class Forward(Objects):
         return id
 
     def argument(self, value: Any, name: str, kind: Type | None) -> Any:
-        """Return the argument `name` of a step, of type `kind` (None: not known), for a value: a constant, or an
-        expression in `${{ }}`. Where the value is unknown, an input of the program is added for it."""
+        """Return the argument `name` of a step, of type `kind` (None: not known), for a value: a plain value, or an expression
+        in `${{ }}`. For an unknown value an input of the program is added; an input of no known type that is read gets
+        `kind`."""
         if isinstance(value, Constant) and MARK not in str(value.value):
             return value.value
         found = self.expr(value) if MARK not in str(value) else None
@@ -363,14 +368,16 @@ class Forward(Objects):
         return wrapped(found.text)
 
     def read_field(self, base: Expr, name: str) -> None:
-        """Note that a field of a value is read: an input of no known type is then an object."""
+        """Take note that the field `name` of the value of an expression is read: an input of no known type is then an
+        object with this field.
+        """
         own = self.inputs.get(base.text.removeprefix("inputs."))
         if own is not None and own.type is None:
             own.fields.setdefault(name, STR)
 
     def stand_in(self, name: str, kind: Type | None, *, another: bool = False) -> str:
-        """Add an input of the program in place of a value that no step gives, and return its name; with `another` one
-        that nothing else reads.
+        """Add an input of the program in place of a value that no step gives, and return its name: `name`, or one made from
+        it where an input of the code has it. Values of one name share an input, unless `another` asks for a new one.
 
         `kind` is its type (None: not known).
         """
@@ -383,15 +390,11 @@ class Forward(Objects):
         return name
 
     def add(self, id: str, step: dict[str, Any]) -> str:
-        """Add a step; return its id, which is `id`, or made from it where that is taken."""
+        """Add a step, which runs only under the conditions around it in the code; return its id, which is `id`, or made from
+        it where that is taken.
+        """
         name, number = id, 2
         while name in self.steps:
             name, number = f"{id}_{number}", number + 1
         self.steps[name] = {**step, **({"when": " and ".join(self._guards)} if self._guards else {})}
         return name
-
-
-def _read(target: ast.expr) -> ast.expr:
-    """Return a target of an assignment as an expression that reads it."""
-    found = ast.parse(ast.unparse(target), mode="eval").body
-    return ast.copy_location(found, target)

@@ -16,14 +16,16 @@ _PARAMETERS = frozenset({
     "reasoning_effort", "logit_bias",
 })  # fmt: skip
 _SILENT = {"_dspy_lm_class", "cache", "num_retries", "callbacks", "model_type", "rollout_id"}
-"""Options of DSPy's own running, which say nothing of the request."""
+"""Options of an LM that steer DSPy itself and change nothing in the request; they are left out without a note."""
 
 
 def lm_entry(options: Mapping[str, Any], notes: list[Note], *, saved: bool = False) -> dict[str, Any]:
-    """Return an entry of `lms` of a spec for the options of a DSPy LM; a note is added to `notes` for each that is left
-    out.
+    """Return an entry of `lms` of a spec (`model`, `params`, `api_base`) for the options of a DSPy LM by name; where they
+    name no model it has `NO_MODEL`. A note is added to `notes` for each option that is left out: the key, an address that
+    holds a secret, and what would be an expression in a spec.
 
-    The address in a `saved` program is left out, as DSPy itself does: requests and the key would be sent there.
+    With `saved` the options come from a saved program, whose address is left out, as DSPy itself does: requests and the key
+    would be sent there.
     """
     strange = [name for name, value in options.items() if MARK in str(value)]
     notes += [Note("lms", f"`{name}` of the LM, whose value would be an expression here") for name in strange]
@@ -57,8 +59,10 @@ def lm_entry(options: Mapping[str, Any], notes: list[Note], *, saved: bool = Fal
 
 
 def configured(file: DspyFile) -> dict[str, Any] | None:
-    """Return the options of the LM, by the name of the argument, that a file sets for its program, else of the only LM
-    that it makes; None where there is none. LMs that are left out get notes in the file."""
+    """Return the options, by the name of the argument, of the LM that the top level of a file sets by `configure`, else of the
+    only LM that it makes; None where there is none. The file gets notes on other LMs, other settings and options that
+    cannot be read, and the statements count as handled. A key is not read: its option is the text `set`.
+    """
     made = {}
     chosen: ast.AST | None = None
     for node in file.tree.body:
@@ -87,12 +91,16 @@ def configured(file: DspyFile) -> dict[str, Any] | None:
 
 
 def _note_settings(file: DspyFile, given: Mapping[str | None, ast.expr]) -> None:
+    """Add a note for each setting of a call of `configure` but the LM; `given` are its arguments by name."""
     for name, value in given.items():
         if name != "lm":
             file.say("file", value, f"the setting `{name}`")
 
 
 def _options(file: DspyFile, call: ast.Call) -> Iterator[tuple[str, Any]]:
+    """Yield the names and values of the arguments of a call of `dspy.LM`; one whose value is not plain is left out with a
+    note, and the value of a key is the text `set`.
+    """
     given = [("model", call.args[0])] if call.args else []
     for name, node in [*given, *((one.arg, one.value) for one in call.keywords if one.arg)]:
         value = plain_value(node)

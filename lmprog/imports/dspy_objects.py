@@ -1,4 +1,6 @@
-"""The objects of a DSPy program as `__init__` makes them: predictors, other modules, lists of them, plain values."""
+"""The objects of a DSPy program as the methods `__init__` of its module classes make them: predictors, other modules, lists
+of them, plain values.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,12 @@ from lmprog.imports.dspy_expressions import Expressions, is_unknown
 from lmprog.imports.program import identifier
 
 MOST_TURNS = 10
-"""The most turns of a loop that are written out, and the most modules within each other."""
+"""The most turns of a loop whose body is repeated as steps, and the most modules within each other."""
 _METHODS = ("__init__", "forward", "aforward")
 
 
 class Objects(Expressions):
-    """Follows the method `__init__` of module classes."""
+    """A reader of module classes of a file: it makes their objects by following `__init__`, without running code."""
 
     def __init__(self, file: DspyFile) -> None:
         super().__init__(file)
@@ -28,9 +30,12 @@ class Objects(Expressions):
         """The classes whose objects are being made or followed."""
 
     def instance(self, node: ast.ClassDef, path: str, given: ast.Call | None) -> Instance:
-        """Return an object of the module class at `node`, with the attributes that its `__init__` sets.
+        """Return an object of the module class at `node`, with the attributes that its `__init__` sets, none where the class
+        has no such method. The file gets notes on other methods, class attributes, and statements that cannot be followed;
+        predictors are added to `predictors`.
 
-        `path` is its path as DSPy names it, `given` the call that makes it (None: without arguments).
+        `path` is the object's path as DSPy names it (empty: the program itself), `given` the call that makes it (None:
+        without arguments).
         """
         made = Instance(node, path, {})
         self.file.followed.add(node.name)
@@ -55,7 +60,9 @@ class Objects(Expressions):
         return made
 
     def _set(self, node: ast.stmt, made: Instance, env: dict[str, Any]) -> None:
-        """Follow a statement of `__init__`."""
+        """Follow a statement of `__init__`: an assignment to an attribute changes the object `made`, one to a name `env`,
+        which has the values of names; any other one gets a note.
+        """
         if isinstance(node, ast.Expr) and (
             isinstance(node.value, ast.Constant) or "__init__" in ast.unparse(node.value)
         ):
@@ -81,7 +88,9 @@ class Objects(Expressions):
             self.file.say("steps", node, "no module or plain value that can be read")
 
     def _made(self, node: ast.AST, path: str, env: Mapping[str, Any]) -> Any:
-        """Return the value of an attribute: a predictor, an object of another module class, a list, or a plain value."""
+        """Return the value of an expression in `__init__` for the attribute `path` (as DSPy names it): a predictor, an object
+        of another module class, a retriever, a list of these, or what `value` returns. `env` has the values of names.
+        """
         predictor = self.file.predictor(node, path)
         known = env.get(node.id) if isinstance(node, ast.Name) else None
         if isinstance(known, Predictor):  # DSPy names it after the attribute.
@@ -110,8 +119,9 @@ class Objects(Expressions):
         return self.value(node, env)
 
     def turns(self, node: ast.AST, env: Mapping[str, Any]) -> Sequence[Any] | None:
-        """Return the values over which a loop runs, where they are known, so that its body can be repeated; else None.
-        `env` has the values of names."""
+        """Return the values over which a loop runs, so that its body can be repeated for each; None where they are not known,
+        or more than MOST_TURNS (10). `env` has the values of names.
+        """
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
             given = [self.value(one, env) for one in node.args]
             bounds = [one.value for one in given if isinstance(one, Constant) and isinstance(one.value, int)]
@@ -119,7 +129,8 @@ class Objects(Expressions):
                 numbers = [Constant(number) for number in itertools.islice(range(*bounds), MOST_TURNS + 1)]
                 return numbers if len(numbers) <= MOST_TURNS else None
             if node.func.id == "enumerate" and len(given) == 1 and isinstance(given[0], list):
-                return [[Constant(place), item] for place, item in enumerate(given[0])][:MOST_TURNS]
+                pairs = [[Constant(place), item] for place, item in enumerate(given[0])]
+                return pairs if len(pairs) <= MOST_TURNS else None
             return None
         found = self.value(node, env)
         return found if isinstance(found, list) and len(found) <= MOST_TURNS else None
@@ -132,13 +143,17 @@ def method_of(node: ast.ClassDef, *names: str) -> ast.FunctionDef | ast.AsyncFun
 
 
 def is_straight(node: ast.For) -> bool:
-    """Return whether a loop always runs all its statements in all its turns."""
+    """Return whether a loop has neither `break`, `continue`, `return` nor `else`, so that it runs all its statements in all
+    its turns.
+    """
     left = (ast.Break, ast.Continue, ast.Return)
     return not node.orelse and not any(isinstance(part, left) for part in ast.walk(node))
 
 
 def is_path(node: ast.AST) -> bool:
-    """Return whether an expression only names things, so that it can be read twice."""
+    """Return whether an expression is a name, an attribute or an item of one (by a constant or a name), so that it can be read
+    twice without an effect.
+    """
     if isinstance(node, ast.Attribute):
         return is_path(node.value)
     if isinstance(node, ast.Subscript):
@@ -147,7 +162,9 @@ def is_path(node: ast.AST) -> bool:
 
 
 def is_simple(node: ast.If) -> bool:
-    """Return whether the sides of a condition only set names, so that what stands behind it always runs."""
+    """Return whether both sides of a condition hold only assignments, expressions, `pass` and such conditions, so that the
+    statements after it always run.
+    """
     kinds = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Pass)
     return all(
         isinstance(part, kinds) or (isinstance(part, ast.If) and is_simple(part)) for part in [*node.body, *node.orelse]

@@ -1,7 +1,7 @@
 """A program that DSPy has saved as JSON: instructions, field descriptions, demos and LM of each of its predictors.
 
-The file has neither the names nor the types of fields, nor which of them come out: descriptions, prefixes and demos say
-the names.
+The file has neither the names nor the types of fields, nor which of them are outputs: names are taken from descriptions,
+prefixes and demos, types from demos.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _OF_AGENTS = {"trajectory", "next_thought", "next_tool_name", "next_tool_args"}
 
 @dataclass(frozen=True)
 class Saved:
-    """The saved state of one predictor: its instructions, demos and LM, the mapping of its options (`lm`, None: none
-    was saved).
+    """The saved state of one DSPy predictor: its instructions, its demos (values by field name, as DSPy wrote them), and the
+    options of its LM by name (`lm`, None: none was saved).
 
-    `fields` are the names of its fields in order, each with its description (None: none).
+    `fields` are the names of its input and output fields in order, each with its description (None: none).
     """
 
     instructions: str
@@ -46,8 +46,9 @@ class Saved:
         return bool(_OF_AGENTS & self.fields.keys())
 
     def signature(self, say: Callable[[str], None]) -> Signature:
-        """Return the signature as far as the file has it; `say(sentence)` is called for each assumption, as which
-        fields are outputs."""
+        """Return the signature as far as the file has it; `say(sentence)` is called for each assumption, such as which fields
+        are outputs. Where nothing says that, the last field is the only output; a type that no demo shows is `str`.
+        """
         names = list(self.fields)
         first = self._first_output(names)
         if first is None:
@@ -61,7 +62,9 @@ class Saved:
         )
 
     def _first_output(self, names: list[str]) -> int | None:
-        """Return the place of the first field that comes out; None where nothing says it."""
+        """Return the index in `names` of the first output field, by DSPy's standard instructions, by the field `reasoning`, or
+        since there are two fields alone; None where nothing says it.
+        """
         written = _DEFAULT.match(self.instructions)
         if written is not None:
             made = re.findall(r"`(\w+)`", written[2])
@@ -73,6 +76,9 @@ class Saved:
         return 1 if len(names) == 2 else None
 
     def _type(self, name: str, say: Callable[[str], None]) -> Type:
+        """Return the type of a field by its values in the demos, `str` where they have none; `say` is called with the
+        assumption, but not for `reasoning`.
+        """
         found = type_of([demo[name] for demo in self.demos if demo.get(name) is not None])
         kind = found.item if isinstance(found, ListOf) else STR
         if name != "reasoning":
@@ -82,7 +88,9 @@ class Saved:
 
 
 def read_saved(path: Path) -> dict[str, Saved]:
-    """Return the predictors that a file holds, by their paths in DSPy. Raises UsageError where it is no saved program."""
+    """Return the saved predictors of a JSON file by their paths in DSPy, without those that have fewer than two fields. Raises
+    UsageError where the file cannot be read or holds none.
+    """
     text = read_text(path)
     try:
         value = within_depth(lambda: json.loads(text), str(path))
@@ -97,6 +105,7 @@ def read_saved(path: Path) -> dict[str, Saved]:
 
 
 def _predictors(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, Saved]]:
+    """Yield the paths and states of the predictors in a mapping of the file, which stands at `path` (empty: the whole)."""
     if isinstance(value.get("signature"), dict):
         found = _saved(value)
         if len(found.fields) > 1:
@@ -108,6 +117,7 @@ def _predictors(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, Save
 
 
 def _saved(value: Mapping[str, Any]) -> Saved:
+    """Return the state of a predictor from its mapping in the file; parts of an unexpected form count as absent."""
     signature, demos = value["signature"], value.get("demos")
     rows = [demo for demo in demos if isinstance(demo, dict)] if isinstance(demos, list) else []
     listed = signature.get("fields")
@@ -123,12 +133,16 @@ def _saved(value: Mapping[str, Any]) -> Saved:
 
 
 def _name(prefix: str, keys: Sequence[str]) -> str:
-    """Return the name of a field with this prefix: a key of the demos that DSPy would write so, else the prefix as a name."""
+    """Return the name of a field by the prefix that DSPy writes before its value: the first of `keys` (those of the demos)
+    that has the same letters, else the prefix made a name.
+    """
     squashed = re.sub(r"\W|_", "", prefix).lower()
     known = [key for key in keys if re.sub(r"\W|_", "", key).lower() == squashed]
     return known[0] if known else identifier(prefix.strip().rstrip(":").lower())
 
 
 def fields_of_demo(demo: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a demo's values by field name, without the entries that DSPy makes for itself."""
+    """Return the values of a saved demo by field name, without the entries that are no fields: `augmented`, `rationale` and
+    those that begin with `dspy_`.
+    """
     return {name: value for name, value in demo.items() if name not in _MARKS and not name.startswith("dspy_")}

@@ -25,7 +25,7 @@ from lmprog.compiler.types.lattice import (
 )
 
 Say = Callable[[ast.AST, str], None]
-"""A function that notes what is not carried over, of a place in the file."""
+"""A function that adds a note on the code at a node, with a text that says what is not carried over."""
 
 _SIMPLE = {
     "str": STR,
@@ -45,15 +45,12 @@ _MAX_DEPTH = 8
 
 @dataclass(frozen=True)
 class SignatureField:
-    """A field of a signature: its type, and the author's description (`about`, None: none).
-
-    `declared` is False where the code gives no type, so that DSPy treats it as a text.
-    """
+    """A field of a DSPy signature: its type, and the author's description (`about`, None: none)."""
 
     type: Type = STR
     about: str | None = None
     declared: bool = True
-    """False: nothing says the type, so that DSPy takes it as a text and passes any value on."""
+    """False: the code gives no type, so that DSPy takes the field as a text and passes any value on."""
 
 
 @dataclass(frozen=True)
@@ -66,20 +63,23 @@ class Signature:
 
     @property
     def words(self) -> str:
-        """The instructions; where there are none, the sentence that DSPy sends instead."""
+        """The instructions; where they are None or empty, the sentence that DSPy sends instead."""
         if self.instructions:
             return self.instructions
         given, made = (", ".join(f"`{name}`" for name in fields) for fields in (self.inputs, self.outputs))
         return f"Given the fields {given}, produce the fields {made}."
 
     def reasoned(self) -> Signature:
-        """Return the signature with the field `reasoning` before its outputs, as ChainOfThought has it."""
+        """Return the signature with the output `reasoning`, a text, before its other outputs, as ChainOfThought has it; its
+        instructions are `words`.
+        """
         return Signature(self.inputs, {"reasoning": SignatureField(), **self.outputs}, self.words)
 
 
 class Signatures:
-    """Reads signatures and types from the code of a file: `classes` are all its classes, `dspy_name` returns the DSPy name
-    of a Python expression.
+    """A reader of the signatures and types in the code of a file: `classes` are all its classes by name, `dspy_name` returns
+    the DSPy name of a Python expression (None: it has none), and `say` is called for each part that is not carried over.
+    `used` has the names of the classes that were read.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Signatures:
         self._open: list[str] = []
 
     def is_signature(self, node: ast.ClassDef) -> bool:
-        """Return whether a class is a signature, by one of its bases."""
+        """Return whether a class is a signature, by one of its bases, also through other classes of the file."""
         return any(self._is_base(base, 0) for base in node.bases)
 
     def _is_base(self, base: ast.expr, depth: int) -> bool:
@@ -100,7 +100,9 @@ class Signatures:
         return known is not None and depth < _MAX_DEPTH and any(self._is_base(one, depth + 1) for one in known.bases)
 
     def of_class(self, node: ast.ClassDef) -> Signature:
-        """Return the signature that a class declares, with the fields of the signatures that it inherits from."""
+        """Return the signature that a class declares, with the fields of the signatures that it inherits from; its docstring
+        has the instructions, else that of its last base. `say` is called for what is no field.
+        """
         self.used.add(node.name)
         inputs: dict[str, SignatureField] = {}
         outputs: dict[str, SignatureField] = {}
@@ -141,6 +143,7 @@ class Signatures:
         return Signature(inputs, outputs, inspect.cleandoc(instructions) if instructions else None)
 
     def _parameters(self, text: str) -> Iterator[tuple[str, SignatureField]]:
+        """Yield the names and fields of one side of a signature's text. Raises SyntaxError where it is none."""
         (function,) = ast.parse(f"def signature({text.strip()}): pass").body
         assert isinstance(function, ast.FunctionDef)
         for argument in function.args.args:
@@ -148,6 +151,9 @@ class Signatures:
             yield argument.arg, SignatureField(kind, declared=argument.annotation is not None)
 
     def _about(self, call: ast.Call) -> str | None:
+        """Return the description in a call of InputField or OutputField; None where it has none. `say` is called for other
+        arguments.
+        """
         about = None
         for keyword in call.keywords:
             if keyword.arg in ("desc", "description") and isinstance(keyword.value, ast.Constant):
@@ -157,8 +163,9 @@ class Signatures:
         return about
 
     def type(self, node: ast.expr, depth: int = 0) -> Type:
-        """Return the type for a Python annotation; `str` or `json`, with a note, where the language has no type for it.
-        `depth` is the level of nesting so far."""
+        """Return the type of the language for a Python annotation; `str` or `json`, with a note by `say`, where the language
+        has no type for it. `depth` is the level of nesting so far; classes below level 8 are `str`.
+        """
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             try:
                 return self.type(ast.parse(node.value, mode="eval").body, depth + 1)
@@ -184,6 +191,7 @@ class Signatures:
         return STR
 
     def _parametrized(self, node: ast.Subscript, depth: int) -> Type:
+        """Return the type for an annotation with brackets, such as `list[str]`, `Literal[...]` or `Optional[int]`."""
         name = _last_name(node.value)
         parts = list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
         if name in ("Optional", "Union"):
@@ -205,6 +213,9 @@ class Signatures:
         return JSON
 
     def _union(self, parts: list[ast.expr], node: ast.expr, depth: int) -> Type:
+        """Return the type for a union of `parts`, written at `node`: optional where None is a part, `float` for int and float,
+        and `json`, with a note, for other different types.
+        """
         some = [part for part in parts if not (isinstance(part, ast.Constant) and part.value is None)]
         kinds = list(dict.fromkeys(self.type(part, depth + 1) for part in some))
         inner = kinds[0] if len(kinds) == 1 else FLOAT if set(kinds) == {INT, FLOAT} else JSON
@@ -213,6 +224,9 @@ class Signatures:
         return inner if len(some) == len(parts) or isinstance(inner, Optional) else Optional(inner)
 
     def _literal(self, node: ast.expr, parts: list[ast.expr]) -> Type:
+        """Return the type for `Literal` at `node` with the values `parts`: an enum of texts, else a type with a note; optional
+        where None is among them.
+        """
         values = [part.value for part in parts if isinstance(part, ast.Constant) and part.value is not None]
         absent = len(values) < len(parts)
         if values and all(isinstance(value, str) for value in values):
@@ -223,7 +237,9 @@ class Signatures:
         return Optional(kind) if absent else kind
 
     def _of_class(self, node: ast.ClassDef, depth: int) -> Type:
-        """Return the type of a class of the file: an enum's values, or the fields of a model, dataclass or TypedDict."""
+        """Return the type of a class of the file: an enum of texts, or an object with the fields of a model, dataclass or
+        TypedDict; `json` for a class without fields, and for one inside itself.
+        """
         if node.name in self._open:
             return JSON  # A class that holds itself.
         self.used.add(node.name)
@@ -233,6 +249,7 @@ class Signatures:
         return found
 
     def _parts(self, node: ast.ClassDef, depth: int) -> Type:
+        """Return the type of a class by its body and bases; `say` is called for what is neither a value nor a field."""
         bases = {_last_name(base) for base in node.bases}
         if bases & {"Enum", "StrEnum", "IntEnum"}:
             found = [part.value for part in node.body if isinstance(part, ast.Assign)]
@@ -256,13 +273,16 @@ class Signatures:
 
 
 def written(kind: Type) -> Any:
-    """Return a type as a spec writes it: a text, or a mapping for an enum or object."""
+    """Return a type as a spec writes it: a text, or for an enum the mapping `{"enum": [values]}`. An enum inside another type
+    whose values need quotes becomes `str`.
+    """
     if isinstance(kind, Enum):
         return {"enum": list(kind.values)}
     return _text(kind)
 
 
 def _text(kind: Type) -> str:
+    """Return a type as one text, such as `list[{enum: [a, b]}]?`; an enum whose values need quotes is `str`."""
     if isinstance(kind, Enum):
         if all(_WORD.fullmatch(value) and value == value.strip() for value in kind.values):
             return f"{{enum: [{', '.join(kind.values)}]}}"
@@ -277,7 +297,7 @@ def _text(kind: Type) -> str:
 
 
 def _declared(node: ast.stmt) -> tuple[str | None, ast.expr | None, ast.expr | None]:
-    """Return the name, value and annotation of a class attribute."""
+    """Return the name, value and annotation of a class attribute; None for each that the statement lacks."""
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
         return node.target.id, node.value, node.annotation
     if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
@@ -286,8 +306,10 @@ def _declared(node: ast.stmt) -> tuple[str | None, ast.expr | None, ast.expr | N
 
 
 def _is_docstring(node: ast.stmt) -> bool:
+    """Return whether a statement is a text alone."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _last_name(node: ast.AST) -> str:
+    """Return the last name of an expression such as `typing.Optional`; empty where it has none."""
     return node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")

@@ -1,9 +1,10 @@
-"""Reading of files of other tools, with the same limits as for programs: regular, UTF-8, not too large or deep,
-no YAML bombs.
+"""Reading of files of other tools, with the same limits as for programs: regular, UTF-8, not too large or deep, and no YAML
+whose aliases stand for too much.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 
 class _Texts(yaml.SafeLoader):
-    """Reads a date as the text that it is written as: no type of the language is a date."""
+    """A loader of YAML that reads a date as the text that it is written as, since no type of the language is a date."""
 
     yaml_implicit_resolvers: ClassVar = {  # type: ignore[misc]
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -27,15 +28,35 @@ class _Texts(yaml.SafeLoader):
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file, without a byte order mark. Raises UsageError where it is no readable text."""
+    """Return the text of a file, with `\\n` as line ends and without a byte order mark. Raises UsageError where it is no
+    regular file, too large, or no UTF-8 text.
+    """
     try:
         return files.read_text(path).removeprefix("\ufeff")
     except files.NotRead as error:
         raise UsageError(f"cannot read {path}: {error}") from None
 
 
+def may_read(named_by: Path, other: Path) -> bool:
+    """Return whether the file `other`, which the file `named_by` of another tool names, may be read: it lies in the git
+    checkout of `named_by` (else in its folder), not in `.git`, and is a valid path. Whether it exists makes no difference.
+    """
+    try:
+        return files.refusal(other, files.root_of(named_by)) is None
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def python_reference(source: Path, folder: Path, function: str) -> str:
+    """Return the reference, such as `./tools.py:name`, by which a program in `folder` names a function of a Python file."""
+    path = Path(os.path.relpath(source.resolve(), folder.resolve())).as_posix()
+    return f"{path if path.startswith('../') else f'./{path}'}:{function}"
+
+
 def read_yaml(text: str, name: str) -> Any:
-    """Return the value of a YAML text, called `name` in messages. Raises UsageError where it cannot be read."""
+    """Return the plain value of a YAML text (None: it is empty), called `name` in messages; dates stay texts. Raises
+    UsageError where it is no YAML, nested too deeply, or its aliases stand for too much.
+    """
 
     def read() -> Any:
         loader = None
@@ -49,6 +70,8 @@ def read_yaml(text: str, name: str) -> Any:
             return loader.construct_document(root)
         except yaml.YAMLError as error:
             raise UsageError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
+        except (LookupError, AttributeError, TypeError):
+            raise UsageError(f"{name} holds a value that does not fit its tag, such as `!!bool maybe`") from None
         except ValueError as error:  # as of a number with thousands of digits
             raise UsageError(f"{name} holds a value that cannot be read: {error}") from None
         finally:
@@ -69,6 +92,9 @@ def within_depth(work: Callable[[], T], name: str) -> T:
 
 
 def _holds_itself(node: yaml.Node, around: tuple[int, ...], known: set[int] | None = None) -> bool:
+    """Return whether a node is a part of itself by an alias. `around` are the ids (of Python) of the nodes around it, and
+    `known` those already looked at (None: none yet), to which it is added.
+    """
     known = set() if known is None else known
     if id(node) in around:
         return True

@@ -15,8 +15,8 @@ from lmprog.imports.program import SECTIONS, Imported, Note, one_line
 
 @dataclass(frozen=True)
 class Finished:
-    """The result of an import: `notes`, all remarks that are in the file as comments, and `findings`, those of a check that
-    runs no user code.
+    """The result of an import: `notes`, all remarks that are in the file as comments, and `findings`, those of a check of
+    the file as it is now, which runs no user code.
     """
 
     notes: tuple[Note, ...]
@@ -24,10 +24,11 @@ class Finished:
 
 
 def finished(made: Imported, target: Path) -> Finished:
-    """Write an imported program to the file `target`, with the findings of a check as comments; return its notes and
-    findings.
+    """Write an imported program to the new file `target`, with the errors of a check as comments; return its notes (these
+    comments too) and all findings. The check runs no user code.
 
-    Raises UsageError where the file exists.
+    Raises UsageError where the program holds what YAML cannot write, FileExistsError where the file exists, and OSError
+    where it cannot be written.
     """
     why = unwritable([made.description or "", *(made.program.get(section) or {} for section in SECTIONS)])
     if why is not None:
@@ -45,7 +46,7 @@ def finished(made: Imported, target: Path) -> Finished:
 
 
 def _note(finding: Finding, lines: list[str]) -> Note:
-    """Return a finding as a note of the section that it stands in."""
+    """Return a finding as a note of the section whose key stands above it in `lines`, the lines of the program's file."""
     above = [line.partition(":")[0] for line in lines[: finding.line] if line[:1].isalpha()]
     fix = f"; {finding.fix}" if finding.fix else ""
     return Note(above[-1] if above else "file", one_line(f"{finding.message} [{finding.code}]{fix}"), "check")

@@ -17,10 +17,11 @@ from lmprog.imports.values import fitted
 def known(
     values: FlowValues, id: str, original: Original, given: Mapping[str, Any], images: Sequence[str]
 ) -> KnownInputs:
-    """Return what is known about the variables of a prompt node: types, samples, and which are passed as JSON text.
+    """Return what is known about the variables of a prompt node: types, samples, and which are passed as JSON text (those
+    with parts that the template does not take apart).
 
-    `given` are the node's inputs by variable, and `images` the variables that are images. A value whose parts the
-    template only prints as a whole is passed as JSON text. `id` is the node, `original` its prompt.
+    `given` are the inputs of the node `id` by variable, `original` is its prompt, and `images` are the variables that are
+    images. Where an input reads a node without a step, `values` gets an input of the program in its place.
     """
     used = uses(original.text)
     declared: dict[str, str | None] = {}
@@ -48,7 +49,8 @@ def known(
 
 def argument(values: FlowValues, id: str, value: Any, kind: Type) -> Any:
     """Return the argument of a step, as the spec writes it, for a variable of type `kind` to which the node `id` passes
-    `value`.
+    `value`: an expression for a reference, which makes a text of the value where the variable is a text, else the value
+    itself, fitted to the type. `values` gets an input in place of a node without a step.
     """
     reference = values.reference(value)
     if reference is None:

@@ -13,11 +13,11 @@ from lmprog.imports.flow_values import FlowValues
 from lmprog.imports.program import identifier
 
 _ENVIRONMENT = Environment(trim_blocks=True, keep_trailing_newline=True)
-"""The settings with which prompt flow renders such a node."""
+"""The settings with which prompt flow renders nodes of `type: prompt`."""
 
 
 def pieces(text: str) -> list[tuple[bool, str]] | None:
-    """Return the parts of a template, each with True for the name of a variable and False for text.
+    """Return the parts of a Jinja template in order, each with True for the name of a variable and False for text.
 
     None where it has conditions, loops, filters or parts of values, or cannot be read.
     """
@@ -37,13 +37,14 @@ def pieces(text: str) -> list[tuple[bool, str]] | None:
 
 
 def _printed(body: list[nodes.Node]) -> Iterator[nodes.Node]:
+    """Yield the nodes of a template's body, with the expressions and texts that it prints one by one."""
     for node in body:
         yield from node.nodes if isinstance(node, nodes.Output) else [node]
 
 
 def text_nodes(found: Mapping[str, Mapping[str, Any]], read: Callable[[Mapping[str, Any]], str | None]) -> set[str]:
-    """Return the nodes of a flow that become a step which computes a text; `read` returns a node's template (None: it has
-    none).
+    """Return the ids of the nodes that become a step which computes a text: those of `type: prompt` whose template only puts
+    values in their places. `found` are the nodes of a flow by id, and `read` returns a node's template (None: it has none).
     """
     return {
         id
@@ -53,10 +54,11 @@ def text_nodes(found: Mapping[str, Mapping[str, Any]], read: Callable[[Mapping[s
 
 
 def expression(values: FlowValues, id: str, text: str, given: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return the expression for the text `text` of node `id`, and True if it writes a value as JSON that the flow writes as
-    Python does.
+    """Return the expression of a step that computes the text which the template `text` of the node `id` gives, and True if it
+    writes a list or object as JSON, where the flow writes it as Python does.
 
-    `given` are the node's inputs.
+    `given` are the node's inputs by variable; a variable without one is empty. `values` gets an input of the program for
+    each node without a step that is read. `pieces` must be able to read the template.
     """
     parts: list[str] = []
     as_json = False
@@ -78,5 +80,7 @@ def expression(values: FlowValues, id: str, text: str, given: Mapping[str, Any])
 
 
 def step_output(values: FlowValues, id: str) -> str:
-    """Return the name of the output of a node's step."""
+    """Return the name of the output of the step for a node, by the node's name or id: `value` where the step computes a text,
+    else `output`.
+    """
     return "value" if identifier(id) in values.texts else "output"

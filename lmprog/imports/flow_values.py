@@ -18,10 +18,12 @@ _INSTEAD = {"str": "''", "int": "0", "float": "0.0", "bool": "false", "list[json
 
 
 class FlowValues:
-    """The inputs and node outputs of a prompt flow, by which references to them become expressions. `missing` are nodes
-    without a step: where the output of one is read, it is added to `inputs`, the program's inputs by name, and a
-    note to `notes`. `types` has the type of each node's output (None: unknown), `skippable` the nodes that may be
-    skipped, and `texts` those whose step computes a text.
+    """The inputs and node outputs of a prompt flow, by which references to them become expressions.
+
+    `inputs` are the program's inputs by name, as mappings with `type`, and where known `about` and `default`. `missing` are
+    the ids of nodes without a step: where the output of one is read, it is added to `inputs`, and a note to `notes`.
+    `types` has the type of each node's output (None: unknown), `skippable` the nodes that may be skipped, and `texts` those
+    whose step computes a text.
     """
 
     def __init__(
@@ -62,8 +64,8 @@ class FlowValues:
         return found[1] if found is not None else None
 
     def kind(self, reference: str) -> str | None:
-        """Return the type of an expression's value, as the language writes it; None where it is a part of a
-        value, or unknown.
+        """Return the type of the value of an expression such as `inputs.a` or `steps.node.output`, as the language writes it;
+        None where it is a part of a value, or unknown.
         """
         found = re.fullmatch(r"inputs\.(\w+)|steps\.(\w+)\.(?:output|value)", reference)
         if found is None:
@@ -71,10 +73,10 @@ class FlowValues:
         return str(self.inputs[found[1]]["type"]) if found[1] in self.inputs else self.types.get(found[2] or "")
 
     def read(self, reference: str, reader: str, kind: str | None = None) -> str:
-        """Return the expression for a reference, with a default value where its node has no step or its value may be
-        absent.
+        """Return the expression by which a step reads `reference`, itself an expression: an input that is added to the program
+        where its node has no step, one with a default where its node may be skipped (with a note), else unchanged.
 
-        `reader` is the node that reads it, `kind` the wanted type, None where unknown.
+        `reader` is the node that reads it, for the notes, and `kind` the type of an input that is added (None: `json`).
         """
         node = self.node(reference)
         if node in self.missing:
@@ -92,9 +94,9 @@ class FlowValues:
         return reference
 
     def argument(self, value: Any, reader: str, kind: str | None = None) -> Any:
-        """Return the argument of a step, as the spec writes it, for a value of a flow that the node `reader` passes.
-
-        A literal such as "120" is converted where that gives the wanted type `kind` (None: unknown).
+        """Return the argument of a step, as the spec writes it, for a value of a flow that the node `reader` passes: an
+        expression for a reference (as `read` makes it), else the value. A literal such as "120" is converted where that
+        gives the wanted type `kind` (None: unknown).
         """
         reference = self.reference(value)
         if reference is not None:
@@ -103,10 +105,8 @@ class FlowValues:
         return value if wanted is None or mismatch(value, wanted) is None else fitted(value, wanted)
 
     def condition(self, activate: Mapping[str, Any], reader: str) -> str | None:
-        """Return the `when` of the step for node `reader`, from its `activate` (`when: reference, is: value`): an equality
-        of both.
-
-        None where `activate.when` is no reference.
+        """Return the `when` of the step for the node `reader`, an equality of reference and value, from the node's `activate`
+        (a mapping with `when`, the reference, and `is`, the value); None where `when` is no reference.
         """
         reference = self.reference(activate.get("when"))
         if reference is None:
@@ -117,6 +117,9 @@ class FlowValues:
         return f"{self.read(reference, reader)} == {json.dumps(wanted, ensure_ascii=False, default=str)}"
 
     def _input(self, node: str, reader: str, kind: str | None) -> str:
+        """Return the expression of the input that stands for the output of `node`, which has no step; the input, of the type
+        `kind` (None: `json`), is added where it is new, with a note for each `reader`.
+        """
         name = f"{node}_output" if node in self._own else node
         if name not in self.inputs:
             self.inputs[name] = {"type": kind or "json"}
@@ -127,6 +130,7 @@ class FlowValues:
         return f"inputs.{name}"
 
     def _say(self, section: str, text: str) -> None:
+        """Add a note to a section of the program, unless it has the same one already."""
         note = Note(section, text)
         if note not in self.notes:
             self.notes.append(note)

@@ -1,4 +1,6 @@
-"""Edits of Jinja templates as text: only single places change, so that the rest stays as its author wrote it."""
+"""Edits of Jinja templates as text: only single places change, so that the rest stays as its author wrote it. A template that
+Jinja cannot split into tokens stays unchanged.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,14 @@ class Token:
 
     @property
     def end(self) -> int:
-        """The position after the last character."""
+        """The position in the template after the last character."""
         return self.start + len(self.text)
 
 
 def tokens(text: str) -> list[Token] | None:
-    """Return the pieces of a template in order; None where it cannot be parsed. Blanks that a `-` removes are in no piece."""
+    """Return the pieces of a template in order; None where Jinja cannot split it. Blanks that a `-` removes are in no piece,
+    and line breaks must be `\\n`.
+    """
     found: list[Token] = []
     place = 0
     try:
@@ -46,7 +50,7 @@ def with_blanks_kept(text: str, *, trims: bool) -> str:
     """Return a template changed so that lmprog renders it with the blanks and line breaks that the other tool would write.
 
     lmprog removes the blanks before a block at the start of a line, and the line break after it; `{%+` and `+%}` keep them.
-    With `trims` the other tool removes the line break too (`trim_blocks`).
+    With `trims` the other tool removes the line break too (`trim_blocks`), so only the blanks are kept.
     """
     edits: dict[int, str] = {}
     for token in tokens(text) or ():
@@ -65,7 +69,9 @@ def with_blanks_kept(text: str, *, trims: bool) -> str:
 
 
 def renamed(text: str, names: Mapping[str, str]) -> str:
-    """Return a template with its variables renamed by `names`."""
+    """Return a template with its variables renamed: `names` has the new name by the old one. Attributes, filters, tests and
+    the names of arguments stay.
+    """
     edits: dict[tuple[int, int], str] = {}
     before, depth = "", 0
     pieces = [token for token in tokens(text) or () if token.kind != "whitespace"]
@@ -80,7 +86,9 @@ def renamed(text: str, names: Mapping[str, str]) -> str:
 
 
 def respelled(text: str) -> str:
-    """Return a template with `.items()`, `.keys()` and `| safe` replaced by the filters that lmprog has for them."""
+    """Return a template with `.items()` written as the filter `items`, and without `.keys()` and `| safe`, which lmprog lacks
+    and which change nothing there.
+    """
     edits: dict[tuple[int, int], str] = {}
     pieces = [token for token in tokens(text) or () if token.kind != "whitespace"]
     for place, token in enumerate(pieces):
@@ -105,7 +113,7 @@ def outputs(text: str) -> Iterator[tuple[int, int]]:
 
 def with_outputs(text: str, changes: Mapping[int, Callable[[str], str]]) -> str:
     """Return a template with the expressions of some `{{ }}` changed: `changes` has, by the number of the `{{ }}` (from
-    0), a function from the old expression to the new."""
+    0), a function from the old expression, in brackets if a filter could not follow it, to the new."""
     edits = {}
     for number, (start, end) in enumerate(outputs(text)):
         if number in changes:
@@ -115,11 +123,12 @@ def with_outputs(text: str, changes: Mapping[int, Callable[[str], str]]) -> str:
 
 
 def _in_brackets(expression: str) -> str:
-    """Return an expression that a filter can follow."""
+    """Return an expression as one that a filter can follow: in brackets, unless it is a name or a path of names."""
     return expression if re.fullmatch(r"[\w.]+", expression) else f"({expression})"
 
 
 def _edited(text: str, edits: Mapping[tuple[int, int], str]) -> str:
+    """Return a text with new pieces in the place of some others, by their start and end; none of them overlap."""
     for (start, end), new in sorted(edits.items(), reverse=True):
         text = text[:start] + new + text[end:]
     return text

@@ -30,14 +30,16 @@ PROVIDERS = {
     "openai": OPENAI,
     "anthropic": Provider("anthropic", "ANTHROPIC_API_KEY"),
 }
-"""Providers by their name in the other file, in lower case without `_` and `-`."""
+"""Providers by their name in a file of another tool, in lower case without `_` and `-`."""
 
 NO_MODEL = "gpt-4.1-mini"
-"""Stands where a file names no model; the import says so."""
+"""The model of an LM for which the imported file names none; a note says so."""
 
 
 def provider(name: object) -> Provider | None:
-    """Return the provider of this name in another tool's file; None where it is unknown."""
+    """Return the provider of this name in another tool's file, whatever its case, `_` and `-`; None for an unknown name, or
+    where there is none.
+    """
     return PROVIDERS.get(str(name or "").lower().replace("_", "").replace("-", ""))
 
 
@@ -47,8 +49,8 @@ def lm(
     """Return an entry of `lms` of a spec, a mapping with `model` (with its provider's prefix), `params`, `api_key` and
     `api_base`.
 
-    `key` is the environment variable of the key (None: the provider's usual one), `base` the address (None: the
-    provider's).
+    `key` is the environment variable of the key (None: the provider's usual one), `base` the address as the spec writes it
+    (None: the environment variable of the provider's address, or no `api_base` where it has none).
     """
     entry: dict[str, Any] = {"model": f"{where.prefix}/{model}"}
     if params:
@@ -62,7 +64,7 @@ def lm(
 def named(lms: dict[str, dict[str, Any]], entry: dict[str, Any], module: str) -> str:
     """Return the id in `lms` of an LM equal to `entry`, which is added where there is none.
 
-    A new LM is named after its model or, where that name is taken, after the module.
+    A new LM is named after the last part of its model or, where that name is taken, `MODULE_lm` after the module.
     """
     for id, other in lms.items():
         if other == entry:
@@ -74,7 +76,7 @@ def named(lms: dict[str, dict[str, Any]], entry: dict[str, Any], module: str) ->
 
 
 def number(value: Any) -> Any:
-    """Return a parameter as a number if it is a number written as text, else unchanged."""
+    """Return the parameter of a request as an int or float if it is a text that Python reads as one, else unchanged."""
     if not isinstance(value, str):
         return value
     for kind in (int, float):

@@ -10,14 +10,15 @@ from typing import Any
 from lmprog.compiler.yaml.writer import dump
 
 SECTIONS = ("inputs", "outputs", "lms", "tools", "modules", "steps", "tests")
+"""The sections of an imported program, in the order in which they are written."""
 
 MARK = "${{"
-"""The beginning of an expression in a spec: a text of another file that has it would be taken for one."""
+"""The beginning of an expression in a spec; a text of an imported file that contains it would be read as an expression."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """A remark (`text`) on an imported program, for the `section` of the spec that it concerns.
+    """A remark (`text`) on an imported program, for the `section` of the spec that it concerns (`file`: for none).
 
     `mark` is its kind: `not imported`, for a part that the program lacks; `differs`, for a prompt that is not the
     original's; `check`, for a fault that keeps the program from passing the check.
@@ -30,10 +31,8 @@ class Note:
 
 @dataclass(frozen=True)
 class Imported:
-    """An imported program: its name, the file or tool that it is from (`origin`), its description (None: none), the
-    sections of its spec by their key, and notes.
-
-    A note of a section that the program lacks is written at the top of the file.
+    """An imported program: its name, the name of the file that it is from (`origin`), its description (None: none), the
+    sections of its spec by their key as plain values (`program`), and notes.
     """
 
     name: str
@@ -43,7 +42,9 @@ class Imported:
     description: str | None = None
 
     def text(self) -> str:
-        """Return the YAML of the program, with each note as a comment above its section."""
+        """Return the YAML of the program with each note as a comment above its section, or at the top of the file where the
+        program lacks that section. Empty sections are left out.
+        """
         head: dict[str, Any] = {"lmprog": 1, "name": self.name}
         if self.description:
             head["description"] = " ".join(self.description.split())
@@ -58,7 +59,10 @@ class Imported:
 
 
 def identifier(text: str) -> str:
-    """Return a valid name of the language made from any text: other characters than letters, digits and `_` are replaced."""
+    """Return a valid name of the language made from any text: other characters than ASCII letters, digits and `_` become
+    `_`, those at the ends are dropped, and a name that is empty or begins with a digit gets `_` in front. Different texts
+    may give the same name.
+    """
     name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
     return f"_{name}" if not name or name[0].isdigit() else name
 
@@ -69,9 +73,12 @@ def wrapped(expression: str) -> str:
 
 
 def _comments(notes: list[Note]) -> str:
+    """Return the notes as YAML comments, a line each."""
     return "".join(f"# {note.mark}: {one_line(note.text)}\n" for note in notes)
 
 
 def one_line(text: str) -> str:
-    """Return a text in one line, without characters that YAML or a terminal would act on, for a comment."""
+    """Return a text in one line, for a comment: blanks and line breaks become single spaces, and characters that YAML or a
+    terminal would act on become `?`.
+    """
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

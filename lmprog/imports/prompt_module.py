@@ -22,16 +22,15 @@ from lmprog.imports.shapes import Use, chosen, uses
 from lmprog.imports.values import fitted
 
 EARLIER = "earlier"
-"""The input of a module that holds turns which the original has as fixed text."""
+"""The name of the module's input for the turns that the original has as fixed text."""
 
 
 @dataclass(frozen=True)
 class PromptModule:
-    """A converted prompt: `layout`, its entries in the module, `types` of its variables by their original names, and
-    `names` of those that had to be renamed.
+    """A converted prompt: `layout`, the entries `instructions` and `prompt` of its module, `types` of its variables by their
+    original names, and `names`, the new names of those that had to be renamed.
 
-    `turns` are the variables that hold earlier messages, `earlier` messages without variables before the last one;
-    `differs` says how its messages differ from the original's (None: they do not).
+    `turns` are the variables that hold earlier messages, `earlier` the messages without variables before the last one.
     """
 
     layout: Mapping[str, Any]
@@ -40,14 +39,16 @@ class PromptModule:
     turns: tuple[str, ...]
     earlier: tuple[Mapping[str, str], ...]
     differs: str | None
-    """The differences between the messages sent and the original, in words."""
+    """A sentence on the first difference from the messages of the original; None where they are equal."""
 
     def name(self, variable: str) -> str:
-        """Return the name of the input for a variable of the original."""
+        """Return the name of the module's input for a variable of the original: the variable's own, unless it was renamed."""
         return self.names.get(variable, variable)
 
     def inputs(self) -> dict[str, Any]:
-        """Return the `inputs` of the module as the spec writes them: a type by name."""
+        """Return the `inputs` of the module as the spec writes them, types by name; with fixed earlier turns also the input
+        EARLIER, of which they are the default.
+        """
         fixed = (
             {EARLIER: {"type": "messages", "default": [dict(turn) for turn in self.earlier]}} if self.earlier else {}
         )
@@ -56,10 +57,11 @@ class PromptModule:
 
 @dataclass(frozen=True)
 class KnownInputs:
-    """The facts known about a prompt's variables: declared types (`declared`, None: none), sample values, those passed
-    as JSON text, and those that are images.
+    """The facts known about a prompt's variables, by their original names: the types that its file declares (`declared`, as
+    the language writes them; None: none), sample values, those passed as JSON text (`as_json`), and those that are images.
 
-    `fixed` are variables whose parts the template reads and whose value another node gives: JSON, or a list of JSON.
+    `fixed` are variables whose parts the template reads and whose value another node gives: their type is `json`, or
+    `list[json]` where a list is declared.
     """
 
     declared: Mapping[str, str | None]
@@ -72,10 +74,12 @@ class KnownInputs:
 def prompt_module(
     id: str, original: Original, prompt: roles.RolePrompt, given: KnownInputs, outputs: Mapping[str, Any]
 ) -> PromptModule:
-    """Return the module for a prompt, with the first of several layouts that sends the same messages as the original.
+    """Return the module for a prompt: with the user's text as it is or, if only that sends the messages of the original, with
+    the blanks around it removed. Where neither does, `differs` of the module says how the first one differs.
 
-    `id` is the module's name, `prompt` the original split into messages, `given` what is known of its variables, and
-    `outputs` the module's outputs.
+    `id` is the module's name, `prompt` the original split into parts, `given` what is known of its variables, and
+    `outputs` the outputs of the module as the spec writes them. Variables that have the name of an output, or one with a
+    meaning of its own in templates, are renamed.
     """
     used = uses("\n".join(part for part in (prompt.system, prompt.user) if part))
     types: dict[str, Type] = {}
@@ -106,18 +110,17 @@ def prompt_module(
 
 def turn_messages(loop: str, name: str, value: Any, *, trims: bool) -> list[dict[str, str]]:
     """Return the messages (`role`, `content`), in order, that the template `loop` writes for the value of its variable
-    `name`. Raises NotRendered.
-
-    `trims`: line breaks after blocks are dropped, as the original does.
+    `name`. With `trims` line breaks after blocks are dropped, as the original does. Raises NotRendered where the template
+    cannot be rendered for the value.
     """
     text = rendered(loop, {name: value}, trims=trims)
     return [{"role": role, "content": content} for role, content in roles.messages(text, "user")]
 
 
 def without_images(text: str, images: Iterable[str]) -> tuple[str, tuple[str, ...]]:
-    """Return a template without the marks of the image inputs `images`, and the names of the images that it had.
-
-    lmprog sends an image beside the text of the user's message.
+    """Return a template without the marks of the image inputs `images` (`![...]({{ name }})`, or `{{ name }}` alone on a line),
+    and the names of those that it had, in the order of `images`. lmprog sends an image beside the text of the user's
+    message.
     """
     found = []
     for name in images:
@@ -128,6 +131,7 @@ def without_images(text: str, images: Iterable[str]) -> tuple[str, tuple[str, ..
 
 
 def _free(name: str, taken: set[str]) -> str:
+    """Return a new name made from `name`, `NAME_input` or more, that is not in `taken`, and add it there."""
     found = f"{name}_input"
     while found in taken:
         found += "_"
@@ -136,6 +140,9 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _written(text: str, original: Original, names: Mapping[str, str], types: Mapping[str, Type]) -> str:
+    """Return a template of the original as lmprog's templates write it: blanks kept, variables renamed by `names`, values
+    printed by their `types` (by original name).
+    """
     text = jinja_text.with_blanks_kept(text, trims=original.trims)
     text = jinja_text.renamed(jinja_text.respelled(text), names)
     return _printing_well(text, {names.get(name, name): kind for name, kind in types.items()})
@@ -143,7 +150,9 @@ def _written(text: str, original: Original, names: Mapping[str, str], types: Map
 
 @dataclass
 class _Printed(Expressions):
-    """Keeps the type of each value that is printed, in the order of the text."""
+    """A typer of a template's expressions that keeps the type of each printed value in `kinds`, in the order of the text
+    (None: nothing is printed).
+    """
 
     kinds: list[Type] | None = None
 
@@ -153,8 +162,10 @@ class _Printed(Expressions):
 
 
 def _printing_well(text: str, types: Mapping[str, Type]) -> str:
-    """Return the template with what would print as Python written so that `check` takes it: a truth value as Python prints
-    it, what may be absent as nothing, and what has parts as JSON."""
+    """Return a template with its printed values written so that `check` accepts them: a truth value as Python prints it, one
+    that may be absent as nothing, and one with parts as JSON. `types` are those of its variables; unchanged where not every
+    printed value has a type.
+    """
     typer = TemplateTyper(text, types)
     typer.expressions = printed = _Printed(text, types)
     typer.check()
@@ -166,6 +177,7 @@ def _printing_well(text: str, types: Mapping[str, Type]) -> str:
 
 
 def _change(kind: Type) -> Callable[[str], str] | None:
+    """Return a function from the expression of a printed value of this type to the one to write; None where it stays."""
     if isinstance(kind, Optional):
         inner = _change(kind.inner)
         if inner is None:
@@ -181,7 +193,9 @@ def _change(kind: Type) -> Callable[[str], str] | None:
 def _trials(
     module: PromptModule, prompt: roles.RolePrompt, given: KnownInputs, used: Mapping[str, Use], *, trims: bool
 ) -> list[Trial]:
-    """Return the values to compare with: those that are given, and made-up ones beside them where some are not."""
+    """Return the values on which the module is compared with the original: the given samples, with made-up values of the
+    variables that have none. Values for which the original's loops cannot be rendered are left out.
+    """
     kinds = {name: JSON if name in given.as_json else kind for name, kind in module.types.items()}
     kinds |= {name: used[name].type() for name in given.fixed & kinds.keys() if name in used}
     for name, loop in prompt.loops.items():
@@ -204,6 +218,10 @@ def _trials(
 
 
 def _turns(loop: str | None, name: str, theirs: dict[str, Any], *, trims: bool) -> Sequence[Mapping[str, str]]:
+    """Return the messages of the variable `name`: those that the template `loop` writes for its value in `theirs`. Without a
+    loop (None) the value itself has the messages, and is replaced in `theirs` by their text with role lines. Raises
+    NotRendered.
+    """
     if loop is not None:
         return turn_messages(loop, name, theirs[name], trims=trims)
     turns: list[dict[str, str]] = [dict(turn) for turn in theirs[name]]
@@ -212,7 +230,7 @@ def _turns(loop: str | None, name: str, theirs: dict[str, Any], *, trims: bool) 
 
 
 def _with_roles(value: Any) -> Any:
-    """Return a made-up value with a role wherever it has a field of that name."""
+    """Return a made-up value in which each field `role` has a known role, `user` in place of anything else."""
     if isinstance(value, list):
         return [_with_roles(item) for item in value]
     if not isinstance(value, Mapping):

@@ -1,13 +1,13 @@
 """A prompt flow DAG (`flow.dag.yaml` with its Jinja prompts and Python tools) as a program.
 
-A node becomes a step of the same name with one output, `output`, as it has in the flow: an llm node a module and its call,
-a python node a tool and its call. No code of the flow is run: its functions are found by reading their files.
+A node becomes a step of the same name with one output, `output`, as it has in the flow: an llm node a module and its
+call, a python node a tool and its call. No code of the flow is run: its functions are found by reading their files.
 """
 
 from __future__ import annotations
 
 import json
-import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from typing import Any
 from lmprog.compiler.types.lattice import Primitive, Type, mismatch
 from lmprog.compiler.types.text import read_type
 from lmprog.errors import UsageError
-from lmprog.imports import flow_prompts, flow_texts, models, python_tools, roles
-from lmprog.imports.files import read_text, read_yaml, within_depth
+from lmprog.imports import flow_nodes, flow_prompts, flow_texts, models, python_tools, roles
+from lmprog.imports.files import python_reference, read_text, read_yaml, within_depth
 from lmprog.imports.flow_values import FlowValues
 from lmprog.imports.original import Original
 from lmprog.imports.program import Imported, Note, identifier, wrapped
 from lmprog.imports.prompt_module import prompt_module, without_images
+from lmprog.imports.secrets_in import masked
 from lmprog.imports.shapes import Use, chosen, uses
 from lmprog.imports.values import fitted
 
@@ -34,18 +35,14 @@ _PARAMETERS = frozenset({
 })  # fmt: skip
 _CALLING = ("functions", "function_call", "tools", "tool_choice")
 _LEFT = (
-    "environment",
-    "environment_variables",
-    "additional_includes",
-    "init",
-    "message_format",
-    "language",
+    *("environment", "environment_variables", "additional_includes", "init", "message_format", "language"),
     "evaluators",
 )
 
 
 def imported(path: Path, folder: Path) -> Imported:
-    """Convert the prompt flow at `path` to a program whose file will be in `folder`. Raises UsageError where it is no flow
+    """Return the prompt flow in the file `path` (`flow.dag.yaml`) converted to a program whose file will be in `folder`, from
+    which its tools name their files; nothing is written. Raises UsageError where the file cannot be read, or is no flow
     of nodes.
     """
     if not path.exists():
@@ -59,6 +56,10 @@ def imported(path: Path, folder: Path) -> Imported:
 
 
 class _Flow:
+    """The conversion of one prompt flow (`flow`, the mapping in its file): the parts of the program and the notes gathered
+    so far.
+    """
+
     def __init__(self, path: Path, folder: Path, flow: dict[str, Any]) -> None:
         self.path, self.folder, self.flow = path, folder, flow
         self.notes: list[Note] = []
@@ -70,10 +71,14 @@ class _Flow:
         self.texts: set[str] = set()
 
     def imported(self) -> Imported:
-        nodes = [self._chosen(node) for node in self.flow["nodes"] if isinstance(node, dict) and _named(node)]
+        """Return the converted program, with a note for each node that becomes no step."""
+        nodes = [flow_nodes.with_variant(self.flow, node, self._say) for node in flow_nodes.named(self.flow)]
         if len(nodes) < len(self.flow["nodes"]):
             self._say("steps", "nodes without a name")
         named = {identifier(node["name"]): node for node in nodes}
+        for id, count in Counter(identifier(node["name"]) for node in nodes).items():
+            if count > 1:
+                self._say("steps", f"all but the last of the {count} nodes whose name becomes `{id}`")
         self.texts = flow_texts.text_nodes(named, self._template)
         left = {id: why for id, node in named.items() if (why := self._reason(id, node)) is not None}
         for why in left.values():
@@ -81,7 +86,7 @@ class _Flow:
         self.values = FlowValues(
             {
                 identifier(name): self._input(identifier(name), entry)
-                for name, entry in _entries(self.flow.get("inputs")).items()
+                for name, entry in flow_nodes.entries(self.flow.get("inputs")).items()
             },
             {id: self._type(node) for id, node in named.items()},
             left,
@@ -97,7 +102,8 @@ class _Flow:
         outputs = self._outputs()
         for key in _LEFT:
             if self.flow.get(key):
-                self._say("file", f"`{key}`: {json.dumps(self.flow[key], ensure_ascii=False, default=str)}")
+                text = json.dumps(masked(self.flow[key], key), ensure_ascii=False, default=str)
+                self._say("file", f"`{key}`: {text}")
         inputs = {name: entry if len(entry) > 1 else entry["type"] for name, entry in self.values.inputs.items()}
         sections: dict[str, dict[str, Any]] = {
             "inputs": inputs, "outputs": outputs, "lms": self.lms, "tools": self.tools, "modules": self.modules,
@@ -109,11 +115,15 @@ class _Flow:
         return Imported(identifier(folder).lower(), f"{folder}/{self.path.name}", sections, notes, description)
 
     def _say(self, section: str, text: str, mark: str = "not imported") -> None:
+        """Add a note of the kind `mark` to a section of the program, unless it is there already."""
         note = Note(section, text, mark)
         if note not in self.notes:
             self.notes.append(note)
 
     def _input(self, name: str, entry: dict[str, Any]) -> dict[str, Any]:
+        """Return an input of the flow as a mapping with `type`, and where known `about` and `default`; a note tells of a
+        type that the language lacks, which becomes `str`.
+        """
         written = str(entry.get("type", "string"))
         if written not in _TYPES:
             self._say("inputs", f"the type `{written}` of the input `{name}`: it is taken as str")
@@ -125,9 +135,11 @@ class _Flow:
         return field
 
     def _outputs(self) -> dict[str, str]:
-        """Return the outputs; where none of the flow's is left, those of the steps that nothing reads."""
+        """Return the program's outputs, expressions by name, without those of nodes that have no step; where none is left,
+        the outputs of the steps that no other step reads. Notes tell of both.
+        """
         outputs = {}
-        for name, entry in _entries(self.flow.get("outputs")).items():
+        for name, entry in flow_nodes.entries(self.flow.get("outputs")).items():
             reference = self.values.reference(entry.get("reference"))
             if reference is None:
                 self._say("outputs", f"the output `{name}`, whose reference is {entry.get('reference')!r}")
@@ -144,34 +156,18 @@ class _Flow:
             self._say("outputs", f"any output of the flow: the program's are those of {', '.join(outputs)}")
         return outputs
 
-    def _chosen(self, node: dict[str, Any]) -> dict[str, Any]:
-        """Return the node, or its default variant where it has variants."""
-        variants = _entries(self.flow.get("node_variants")).get(node["name"])
-        if not node.get("use_variants") or variants is None:
-            return node
-        known = _entries(variants.get("variants"))
-        chosen_id = str(variants.get("default_variant_id") or next(iter(known), ""))
-        for id in known:
-            if id != chosen_id:
-                self._say("steps", f"the variant `{id}` of the node `{node['name']}`; the program has `{chosen_id}`")
-        return {**node, **_entries(known.get(chosen_id)).get("node", {}), "name": node["name"]}
-
     def _type(self, node: dict[str, Any]) -> str | None:
+        """Return the type of a node's output, as the language writes it; None where the function of a Python node does not
+        say it.
+        """
         if node.get("type") != "python":
             return "str"
-        found = python_tools.tool_function(self._source(node))
+        found = python_tools.tool_function(flow_nodes.source_of(self.path, node))
         return found.returns if found is not None else None
 
-    def _source(self, node: Mapping[str, Any]) -> Path | None:
-        """Return the file of a node; None where there is none inside the flow's folder or beside it."""
-        source = node.get("source")
-        written = source.get("path") if isinstance(source, dict) else None
-        path = self.path.parent / str(written)
-        return path if written and path.is_file() else None
-
     def _reason(self, id: str, node: dict[str, Any]) -> str | None:
-        """Return why a node becomes no step; None where it does."""
-        kind, source = node.get("type"), self._source(node)
+        """Return a sentence on the reason why the node `id` becomes no step; None where it becomes one."""
+        kind, source = node.get("type"), flow_nodes.source_of(self.path, node)
         if node.get("aggregation"):
             return f"the aggregation node `{id}`: it sees all rows at once; write it as a metric"
         if kind == "prompt" and source is not None and id not in self.texts:
@@ -179,15 +175,19 @@ class _Flow:
         if kind not in ("llm", "python", "prompt"):
             return f"the node `{id}` of type `{kind}`: lmprog has no such step"
         if source is None:
-            return f"the node `{id}`: there is no file for its source {json.dumps(node.get('source'), default=str)}"
+            named = json.dumps(node.get("source"), default=str)
+            return f"the node `{id}`: there is no file for its source {named} in the flow's checkout or folder"
         if kind == "python" and python_tools.tool_function(source) is None:
             return f"the node `{id}`: {source.name} has no function marked `@tool`"
         return None
 
     def _step(self, id: str, node: dict[str, Any], call: dict[str, Any], arguments: dict[str, Any]) -> None:
+        """Add the step for a node: `call` is its verb (`module`, `tool` or `value`), `arguments` its `with`, and its
+        `when` comes from the node's `activate`.
+        """
         inputs = node.get("inputs")
         for name in inputs if isinstance(inputs, dict) else ():
-            if not _is_argument(name):
+            if not flow_nodes.is_argument(name):
                 self._say("steps", f"the input `{name}` of the node `{id}`, which is no name")
         step = {**call, **({"with": arguments} if arguments else {})}
         activate = node.get("activate")
@@ -200,11 +200,13 @@ class _Flow:
         self.steps[id] = step
 
     def _template(self, node: Mapping[str, Any]) -> str | None:
-        source = self._source(node)
+        """Return the text of a node's file; None where it has no file. Raises UsageError where that cannot be read."""
+        source = flow_nodes.source_of(self.path, node)
         return read_text(source) if source is not None else None
 
     def _text(self, id: str, node: dict[str, Any]) -> None:
-        written, as_json = flow_texts.expression(self.values, id, self._template(node) or "", _given(node))
+        """Add the step that computes the text of a node of `type: prompt`."""
+        written, as_json = flow_texts.expression(self.values, id, self._template(node) or "", flow_nodes.given(node))
         if as_json:
             text = (
                 f"how a list or object stands in the text of `{id}`: as JSON here, and in the flow as Python prints it"
@@ -213,24 +215,25 @@ class _Flow:
         self._step(id, {**node, "inputs": {}}, {"value": written}, {})
 
     def _python(self, id: str, node: dict[str, Any]) -> None:
-        source = self._source(node)
+        """Add the tool and the step for a Python node, whose file has a function marked `@tool`."""
+        source = flow_nodes.source_of(self.path, node)
         found = python_tools.tool_function(source)
         assert source is not None and found is not None
         if found.needs_promptflow:
             text = f"prompt flow itself, which {source.name} imports: install it, or take its import and `@tool` out"
             self._say("tools", text)
-        relative = Path(os.path.relpath(source.resolve(), self.folder.resolve())).as_posix()
-        dotted = relative if relative.startswith("../") else f"./{relative}"
-        self.tools[id] = {"python": f"{dotted}:{found.name}", "result": "output"}
-        given = _given(node)
+        self.tools[id] = {"python": python_reference(source, self.folder, found.name), "result": "output"}
+        given = flow_nodes.given(node)
         arguments = {name: self.values.argument(value, id, found.takes.get(name)) for name, value in given.items()}
         self._step(id, node, {"tool": id}, arguments)
 
     def _prompt(self, node: dict[str, Any]) -> tuple[Original, roles.RolePrompt, tuple[str, ...]]:
-        """Return the prompt of a node, in whole and in its parts, and the inputs that it shows as images."""
-        source = self._source(node)
+        """Return the prompt of an llm node, in whole and in its parts, and the names of the inputs that it shows as
+        images, whose marks are taken out. Raises UsageError where its file cannot be read.
+        """
+        source = flow_nodes.source_of(self.path, node)
         assert source is not None
-        given = _given(node)
+        given = flow_nodes.given(node)
         kinds = {name: self.values.kind(self.values.reference(value) or "") for name, value in given.items()}
         text, images = without_images(read_text(source), [name for name, kind in kinds.items() if kind == "image"])
         if node.get("api") == "completion":
@@ -240,16 +243,18 @@ class _Flow:
         return Original(text, trims=True), roles.split(text), images
 
     def _beside_turns(self, nodes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Return the nodes with an input of its own for what reads earlier turns as the items that the flow has for them."""
+        """Return the nodes, where each that reads earlier turns in the flow's own form (not as messages, which another
+        node's prompt needs) reads an input of its own for them, `NAME_items`, which is added with a note.
+        """
         prompts = {id: self._prompt(node)[1] for id, node in nodes.items() if node.get("type") == "llm"}
         turns = {
-            (self.values.reference(_given(nodes[id]).get(name)) or "").removeprefix("inputs.")
+            (self.values.reference(flow_nodes.given(nodes[id]).get(name)) or "").removeprefix("inputs.")
             for id, prompt in prompts.items()
             for name in prompt.turns
         }
         found, own = {}, dict(self.values.inputs)
         for id, node in nodes.items():
-            given = _given(node)
+            given = flow_nodes.given(node)
             for name, value in given.items():
                 read = (self.values.reference(value) or "").removeprefix("inputs.")
                 whole = id not in prompts or name in prompts[id].variables
@@ -264,17 +269,19 @@ class _Flow:
         return found
 
     def _refine(self, nodes: dict[str, dict[str, Any]]) -> None:
-        """Type the inputs of the flow by what its prompts do with them, where what it declares says less."""
+        """Set the types of the program's inputs by the uses of the kept `nodes`, where the flow declares less: the fields
+        that prompts read, and the items of lists that Python functions take. Their defaults are fitted to the types.
+        """
         found: dict[str, Use] = {}
         for node in nodes.values():
             if node.get("type") == "llm":
                 used = uses(self._prompt(node)[0].text)
-                for name, value in _given(node).items():
+                for name, value in flow_nodes.given(node).items():
                     root, _, read = (self.values.reference(value) or "").partition(".")
                     if root == "inputs" and read in self.values.inputs and name in used:
                         found.setdefault(read, Use()).merge(used[name])
-            for name, value in _given(node).items() if node.get("type") == "python" else ():
-                tool = python_tools.tool_function(self._source(node))
+            for name, value in flow_nodes.given(node).items() if node.get("type") == "python" else ():
+                tool = python_tools.tool_function(flow_nodes.source_of(self.path, node))
                 field = self.values.inputs.get((self.values.reference(value) or "").removeprefix("inputs."))
                 wanted = tool.takes.get(name, "") if tool is not None else ""
                 if field is not None and field["type"] == "list[json]" and wanted.startswith("list["):
@@ -293,7 +300,9 @@ class _Flow:
             field |= self._default(name, field)
 
     def _default(self, name: str, field: dict[str, Any]) -> dict[str, Any]:
-        """Return the default of an input as its type wants it."""
+        """Return the entry `default` of an input with the value fitted to its type; empty where it has none, and where the
+        value does not fit: it is then removed from `field`, with a note.
+        """
         if "default" not in field:
             return {}
         kind: Type = read_type(str(field["type"]), Primitive)
@@ -306,14 +315,15 @@ class _Flow:
         return {}
 
     def _llm(self, id: str, node: dict[str, Any]) -> None:
-        source = self._source(node)
+        """Add the module, its LM and the step for an llm node, with a note where its messages will differ from the flow's."""
+        source = flow_nodes.source_of(self.path, node)
         assert source is not None
         original, prompt, images = self._prompt(node)
         for note in prompt.notes:
             self._say("modules", f"in {source.name}: {note}")
         if not original.chat:
             self._say("modules", f"the completion API, for which {source.name} is written: its text is the user's turn")
-        given = _given(node)
+        given = flow_nodes.given(node)
         for name in (*sorted(prompt.variables), *prompt.turns):
             if name not in given:
                 self._say("steps", f"`{name}` of {source.name}: the node `{id}` gives it no value, so it is empty")
@@ -338,12 +348,15 @@ class _Flow:
 
     @staticmethod
     def _unused(name: str, value: Any, source: Path) -> str:
+        """Return why an input of an llm node is left out: it names tools, or its prompt does not use it."""
         if name in _CALLING:
             return f"{json.dumps(value, ensure_ascii=False, default=str)}: an agent's tools are `tools` of its module"
         return f"{source.name} does not use it"
 
     def _turns(self, value: Any, source: Path) -> None:
-        """Take an input whose items were inputs and outputs of earlier runs as earlier turns."""
+        """Change the input that `value` refers to, a list of earlier runs over which a prompt loops, to one of type
+        `messages` with an empty default, with a note; any other value changes nothing.
+        """
         reference = self.values.reference(value) or ""
         field = self.values.inputs.get(reference.removeprefix("inputs."))
         if field is not None and field["type"] != "messages":
@@ -355,6 +368,7 @@ class _Flow:
             self._say("inputs", text)
 
     def _lm(self, id: str, node: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+        """Return the entry of `lms` for an llm node with the inputs `given`, with notes on what its connection would say."""
         connection, deployment = str(node.get("connection") or ""), given.get("deployment_name")
         where = models.provider(node.get("provider"))
         if where is None:
@@ -366,26 +380,12 @@ class _Flow:
         if connection:
             variables = " and ".join(f"${name}" for name in (where.key, where.base) if name)
             self._say("lms", f"the connection `{connection}`: its key and address are read from {variables}")
-        params = {
-            name: models.number(given[name]) for name in given if name in _PARAMETERS and given[name] not in ("", None)
-        }
+        params = {}
+        for name, value in given.items():
+            if name not in _PARAMETERS or value in ("", None):
+                continue
+            if isinstance(value, str) and value.startswith("${"):
+                self._say("lms", f"the parameter `{name}: {value}` of `{id}`: parameters are the same for all runs")
+            else:
+                params[name] = models.number(value)
         return models.lm(where, model, params)
-
-
-def _named(node: dict[str, Any]) -> bool:
-    return isinstance(node.get("name"), str) and bool(node["name"])
-
-
-def _entries(value: Any) -> dict[str, dict[str, Any]]:
-    """Return the entries of a mapping that are mappings themselves."""
-    found = value if isinstance(value, dict) else {}
-    return {str(key): entry for key, entry in found.items() if isinstance(entry, dict)}
-
-
-def _given(node: dict[str, Any]) -> dict[str, Any]:
-    inputs = node.get("inputs")
-    return {name: value for name, value in inputs.items() if _is_argument(name)} if isinstance(inputs, dict) else {}
-
-
-def _is_argument(name: object) -> bool:
-    return isinstance(name, str) and name == identifier(name)

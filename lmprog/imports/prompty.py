@@ -1,4 +1,4 @@
-"""A `.prompty` file as a program of one module: front matter, then the messages under role lines.
+"""A `.prompty` file (front matter, then the messages under role lines) as a program of one module.
 
 Both generations of the front matter are read: `model.configuration` and `parameters` with `inputs` and `sample`, and
 `model.connection` and `options` with `inputs`, `inputSchema` and `outputs` (lists or mappings of properties).
@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lmprog.boundary.secret_forms import secrets_of_address
 from lmprog.compiler.types.lattice import MESSAGES, Primitive, Type, mismatch
 from lmprog.imports import models, prompty_file, roles
 from lmprog.imports.files import within_depth
 from lmprog.imports.original import NotRendered, Original
 from lmprog.imports.program import Imported, Note, identifier
 from lmprog.imports.prompt_module import KnownInputs, PromptModule, prompt_module, turn_messages, without_images
+from lmprog.imports.secrets_in import masked
 from lmprog.imports.shapes import uses
 from lmprog.imports.values import fitted
 
@@ -47,11 +49,15 @@ _NO_PARAMETERS = (
 
 
 def imported(path: Path) -> Imported:
-    """Convert the prompty file at `path` to a program; raise UsageError where it is no prompty file."""
+    """Return the prompty file at `path` converted to a program of one module; nothing is written. Raises UsageError where it
+    cannot be read, or is no prompty file.
+    """
     return within_depth(lambda: _Prompty(path).imported(), str(path))
 
 
 class _Prompty:
+    """The conversion of one prompty file: its front matter and body, and the notes gathered so far."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         file = prompty_file.read(path)
@@ -59,6 +65,7 @@ class _Prompty:
         self.notes = [Note(section, text) for section, text in file.notes]
 
     def imported(self) -> Imported:
+        """Return the converted program: an LM, the module, and the sample as a test."""
         declared = self._inputs()
         sample = self._sample()
         body = _TOOLS.sub("", self.body, count=1)
@@ -87,22 +94,26 @@ class _Prompty:
         module = {"lm": "model", "inputs": inputs, "outputs": outputs, **made.layout, **format}
         for key in _LEFT:
             if self.front.get(key):
-                self._say("file", f"`{key}`: {json.dumps(self.front[key], ensure_ascii=False, default=str)}")
+                left = masked(self.front[key], key)
+                self._say("file", f"`{key}`: {json.dumps(left, ensure_ascii=False, default=str)}")
         tests = self._tests(made, prompt, sample, inputs)
         program = {"lms": {"model": self._lm()}, "modules": {name: module}, "tests": tests}
         return Imported(name, self.path.name, program, tuple(self.notes), str(self.front.get("description") or ""))
 
     def _say(self, section: str, text: str) -> None:
+        """Add a note on a part that is not imported, `text`, to a section of the program."""
         self.notes.append(Note(section, text))
 
     def _mapping(self, *keys: str) -> dict[str, Any]:
-        """Return the first of `keys` in `model` that holds a mapping."""
+        """Return the mapping under the first of `keys` in `model` that has one; empty where none has."""
         model = self.front.get("model")
         found = [model.get(key) for key in keys] if isinstance(model, dict) else []
         return next((entry for entry in found if isinstance(entry, dict)), {})
 
     def _properties(self, *keys: str) -> dict[str, Any]:
-        """Return the named properties, in any form in which the front matter lists them."""
+        """Return the entries by name under the first of `keys` that the front matter has: a mapping of them, a list of mappings
+        with `name`, or either under `properties`. An entry whose name is no identifier is left out, of a mapping with a note.
+        """
         value: Any = next((self.front[key] for key in keys if self.front.get(key)), {})
         if isinstance(value, dict) and isinstance(value.get("properties"), list | dict):
             value = value["properties"]
@@ -117,11 +128,16 @@ class _Prompty:
         return {name: entry for name, entry in found.items() if _is_name(name)}
 
     def _inputs(self) -> dict[str, dict[str, Any]]:
-        """Return `{type, about, default}` of each declared input; its type is None where only a value stands there."""
+        """Return the declared inputs by name, each a mapping with `type` (as the language writes it; None where the file has
+        only a value, which is the default), and where known `about` and `default`.
+        """
         properties = self._properties("inputs", "inputSchema")
         return {name: self._field(name, entry) for name, entry in properties.items()}
 
     def _field(self, name: str, entry: Any) -> dict[str, Any]:
+        """Return a property of the front matter as a mapping with `type`, and where known `about` and `default`; a note tells
+        of a type that the language lacks, which becomes `str`.
+        """
         if not isinstance(entry, dict) or not {"type", "kind"} & entry.keys():
             return {"type": None, "default": entry} if entry not in (None, "", {}) else {"type": "str"}
         written = str(entry.get("kind") or entry.get("type")).lower()
@@ -135,7 +151,9 @@ class _Prompty:
         return field
 
     def _outputs(self, inputs: set[str]) -> tuple[dict[str, Any], dict[str, str]]:
-        """Return the module's outputs; declared ones are read from JSON, which is how prompty asks for them."""
+        """Return the module's outputs as the spec writes them, and the entry `format: json` where the file declares outputs,
+        which prompty asks for as JSON. Else the only output is `output`, or `reply` where `inputs` has that name.
+        """
         fields = {name: self._field(name, entry) for name, entry in self._properties("outputs", "outputSchema").items()}
         if not fields:
             return {"reply" if "output" in inputs else "output": "str"}, {}
@@ -147,7 +165,9 @@ class _Prompty:
     def _module_inputs(
         self, made: PromptModule, declared: Mapping[str, Any], sample: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return the inputs of the module, with what the file says of them; notes where it is not as it was."""
+        """Return the inputs of the module as the spec writes them, with descriptions and defaults of the file; a note tells of
+        each that was renamed, has another type, or is not used. `declared` and `sample` are what the file has of each.
+        """
         found: dict[str, Any] = {}
         kinds = {name: made.types[name] for name in (*declared, *sorted(made.types)) if name in made.types}
         for name, kind in kinds.items():
@@ -169,6 +189,9 @@ class _Prompty:
         return {**found, **{name: entry for name, entry in made.inputs().items() if name not in found}}
 
     def _entry(self, name: str, kind: Type, declared: Mapping[str, Any]) -> Any:
+        """Return an input as the spec writes it: its type, or a mapping with `about` and `default` of `declared`. A default
+        that does not fit the type is left out with a note; that of earlier turns is an empty list.
+        """
         entry: dict[str, Any] = {"type": str(kind)}
         if declared.get("about"):
             entry["about"] = declared["about"]
@@ -181,6 +204,9 @@ class _Prompty:
         return entry if len(entry) > 1 else str(kind)
 
     def _lm(self) -> dict[str, Any]:
+        """Return the entry of `lms` for the model of the front matter, with notes on what is left out or guessed. A key or an
+        address with a secret is never copied.
+        """
         model = self.front.get("model")
         connection = self._mapping("configuration", "connection")
         own = model if isinstance(model, dict) else {}
@@ -197,7 +223,9 @@ class _Prompty:
         name = connection.get("azure_deployment") or own.get("id") or connection.get("name") or connection.get("model")
         name = model if isinstance(model, str) else name
         if not isinstance(name, str) or name.startswith("${"):
-            self._say("lms", f"the model, which the file names as {json.dumps(name)}: write the one that you use")
+            self._say(
+                "lms", f"the model, which the file names as {json.dumps(name, default=str)}: write the one that you use"
+            )
             name = models.NO_MODEL
         key = connection.get("api_key") or connection.get("apiKey")
         variable = _ENV.match(str(key or ""))
@@ -208,6 +236,9 @@ class _Prompty:
         base = connection.get("azure_endpoint") or connection.get("endpoint") or connection.get("base_url")
         read = _ENV.match(str(base or ""))
         address = f"${{{{ env.{read[1]} }}}}" if read else base
+        if not read and isinstance(base, str) and secrets_of_address(base):
+            self._say("lms", "the address of the model, which holds a secret: write `api_base`")
+            address = None
         for left in ("api_version", "organization"):
             if connection.get(left):
                 self._say("lms", f"`{left}: {connection[left]}`: set it as litellm's environment variable")
@@ -216,16 +247,23 @@ class _Prompty:
         return models.lm(where, name, self._parameters(), variable[1] if variable else None, address)
 
     def _parameters(self) -> dict[str, Any]:
+        """Return the parameters of requests by their name in the language; those that a module cannot have, references to
+        variables, and what looks like a secret are left out with a note.
+        """
         found: dict[str, Any] = {}
         for key, value in self._mapping("parameters", "options").items():
-            if key in _NO_PARAMETERS or (isinstance(value, str) and value.startswith("${")):
+            if masked(value, str(key)) != value:
+                self._say("lms", f"the parameter `{key}`, which holds what looks like a secret: set it as a variable")
+            elif key in _NO_PARAMETERS or (isinstance(value, str) and value.startswith("${")):
                 self._say("lms", f"the parameter `{key}: {json.dumps(value, ensure_ascii=False, default=str)}`")
             elif value is not None:
                 found[_OPTIONS.get(key, key)] = models.number(value)
         return found
 
     def _sample(self) -> dict[str, Any]:
-        """Return the values of `sample`, which may be the name of a JSON file beside this one."""
+        """Return the values of `sample` by variable, without None; `sample` may name a JSON file, and gets a note where that
+        cannot be read.
+        """
         sample = self.front.get("sample")
         if isinstance(sample, str):
             name, sample = sample, prompty_file.json_beside(self.path, sample)
@@ -240,7 +278,9 @@ class _Prompty:
     def _tests(
         self, made: PromptModule, prompt: roles.RolePrompt, sample: Mapping[str, Any], inputs: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return the sample as a test that the program runs; nothing is expected of its answer yet."""
+        """Return the section `tests`: a test that runs the module on the values of the sample and expects nothing of its reply;
+        empty, with a note, where the sample lacks an input or a value does not fit.
+        """
         given: dict[str, Any] = {}
         for name, kind in made.types.items():
             if name not in sample:
@@ -263,7 +303,9 @@ class _Prompty:
         return {"the sample runs": {"inputs": given, "expect": {}}} if given and not lacking else {}
 
     def _images(self, body: str, declared: Mapping[str, Any]) -> list[str]:
-        """Return the inputs that are images: those declared so, and in the first generation those of `![...]({{ name }})`."""
+        """Return the names of the inputs that are images: those declared so, and in files of the first generation those that
+        `body` shows by `![...]({{ name }})`.
+        """
         marked = re.findall(r"!\[[^\]]*\]\(\{\{-?\s*(\w+)\s*-?\}\}\)", body) if self._is_first() else []
         known = uses(body)
         shown = [name for name, entry in declared.items() if entry["type"] == "image"]
@@ -275,6 +317,9 @@ class _Prompty:
         return isinstance(model, dict) and bool({"api", "configuration", "parameters"} & model.keys())
 
     def _is_jinja(self, body: str) -> bool:
+        """Return whether the file's template is one of Jinja, as it is where nothing is said; other kinds (mustache) get a
+        note on sections, and images in `body` that stay there get one too.
+        """
         template = self.front.get("template")
         kind = template.get("format", template.get("type")) if isinstance(template, dict) else template
         kind = kind.get("kind") if isinstance(kind, dict) else kind
@@ -295,8 +340,10 @@ def _plain_mustache(text: str) -> str:
 
 
 def _declared(words: str) -> Type | None:
+    """Return the type for a simple type as the language writes it; None for a list."""
     return Primitive(words) if "[" not in words else None
 
 
 def _is_name(name: object) -> bool:
+    """Return whether a key of the file is a valid name of the language."""
     return isinstance(name, str) and name == identifier(name)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.boundary.wire import loads
-from lmprog.compiler.yaml import files
+from lmprog.compiler.yaml.files import followed
 from lmprog.errors import UsageError
-from lmprog.imports.files import read_text, read_yaml
+from lmprog.imports.files import may_read, read_text, read_yaml
 
 _FRONT = re.compile(r"\A\s*(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)(.*)\Z", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"\$\{file:(.*)\}", re.IGNORECASE | re.DOTALL)
@@ -24,8 +24,8 @@ _VALUES = ("sample", "inputs", "inputSchema")
 
 @dataclass(frozen=True)
 class PromptyFile:
-    """The parts of a `.prompty` file: its settings (`front`), its prompt (`body`), and notes, pairs of a section of the
-    spec and a text.
+    """The parts of a `.prompty` file, laid over those of its `base`: its settings (`front`, the front matter), its prompt
+    (`body`, a template with role lines), and notes, pairs of a section of the spec and a text on what could not be read.
     """
 
     front: dict[str, Any]
@@ -34,10 +34,11 @@ class PromptyFile:
 
 
 def read(path: Path, around: tuple[Path, ...] = ()) -> PromptyFile:
-    """Return the settings and prompt of a prompty file, laid over those of the file that it names as `base`.
+    """Return the settings and prompt of a prompty file, laid over those of the file that it names as `base`; a base that may
+    not or cannot be read gets a note.
 
-    `around` are the files whose `base` this file is, so that a circle is found. Raises UsageError where it is no prompty
-    file.
+    `around` are the files whose `base` this file is (paths without links), so that a circle is found. Raises UsageError
+    where the file cannot be read or is no prompty file.
     """
     found = _FRONT.match(read_text(path))
     if found is None:
@@ -54,9 +55,10 @@ def read(path: Path, around: tuple[Path, ...] = ()) -> PromptyFile:
         return PromptyFile(front, body, tuple(notes))
     below = path.parent / base
     try:
-        if len(around) >= _MAX_BASES or below.resolve() in (path.resolve(), *around) or _refused(path, below):
+        # Whether it may be read comes first: no other function takes what is no path at all.
+        if not may_read(path, below) or len(around) >= _MAX_BASES or followed(below) in (followed(path), *around):
             raise UsageError("it is not read")
-        under = read(below, (*around, path.resolve()))
+        under = read(below, (*around, followed(path)))
     except UsageError:
         notes.append(("file", f"`base: {base}`, which cannot be read"))
         return PromptyFile(front, body, tuple(notes))
@@ -65,16 +67,18 @@ def read(path: Path, around: tuple[Path, ...] = ()) -> PromptyFile:
 
 
 def _without_blocks(body: str, path: Path) -> str:
-    """Return a template with its blocks in the place of those of the file that it extends, which lmprog's templates cannot.
+    """Return the template `body` of the prompty file `path` without Jinja's blocks, which lmprog's templates lack: each is
+    replaced by its content, and where the template extends another file, put in the place of that file's block.
 
-    As it is where that file cannot be read, or a block holds others or what stands in the one below.
+    Return `body` unchanged where that file may not or cannot be read, extends another one itself, or a block calls
+    `super()`. Of blocks within each other only the inner ones are replaced.
     """
     extends = _EXTENDS.match(body)
     if extends is None:
         return _BLOCK.sub(lambda block: block[2], body)
     other = path.parent / extends[1]
     try:
-        under = None if _refused(path, other) else _FRONT.match(read_text(other))
+        under = None if not may_read(path, other) else _FRONT.match(read_text(other))
     except UsageError:
         under = None
     if under is None or "super()" in body or _EXTENDS.match(under[3]):
@@ -84,15 +88,13 @@ def _without_blocks(body: str, path: Path) -> str:
 
 
 def json_beside(path: Path, reference: str) -> Any:
-    """Return the value of a JSON file that the prompty file `path` names, as a path or `${file:...}`; None where it cannot
-    be read.
-
-    Files outside of the git checkout (else the folder) of the prompty file are not read, since their contents would be
-    copied.
+    """Return the value of a JSON file that the prompty file `path` names by `reference`, a path from its folder or
+    `${file:...}`; None where it cannot be read, and for a file outside of the git checkout (else the folder) of the prompty
+    file, whose contents would be copied.
     """
     found = _FILE.fullmatch(reference)
     name = path.parent / (found[1] if found is not None else reference).strip()
-    if _refused(path, name):
+    if not may_read(path, name):
         return None
     try:
         return loads(read_text(name))
@@ -100,15 +102,11 @@ def json_beside(path: Path, reference: str) -> Any:
         return None
 
 
-def _refused(path: Path, other: Path) -> bool:
-    try:
-        return files.refusal(other, files.root_of(path)) is not None
-    except (OSError, RuntimeError, ValueError):
-        return True
-
-
 def _resolved(value: Any, path: Path, notes: list[tuple[str, str]]) -> Any:
-    """Return a value with the content of the files that it names; what is in the environment is not known here."""
+    """Return a value of the front matter with the content of the JSON files that its texts `${file:...}` name, and the default
+    (None: there is none) of each `${env:...}`, whose variable is not read. `notes` gets a pair for each variable, and for
+    each file that cannot be read, which becomes None.
+    """
     if isinstance(value, dict):
         return {key: _resolved(item, path, notes) for key, item in value.items()}
     if isinstance(value, list):
@@ -131,6 +129,7 @@ def _resolved(value: Any, path: Path, notes: list[tuple[str, str]]) -> Any:
 
 
 def _laid_over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return the mapping `base` with the entries of `over` in it; mappings under the same key are joined likewise."""
     return {
         **base,
         **{

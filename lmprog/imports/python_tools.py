@@ -15,8 +15,10 @@ _TYPES = {"str": "str", "int": "int", "float": "float", "bool": "bool", "dict": 
 
 @dataclass(frozen=True)
 class ToolFunction:
-    """The signature of a tool's function: its name, the types of its arguments (`takes`) and of its result (`returns`,
-    None: no type of the language). `needs_promptflow`: its file imports promptflow."""
+    """The signature of the function behind a Python tool: its name, the types of its arguments (`takes`, without those that
+    have no annotation the language has a type for) and of its result (`returns`, None: likewise), as the language writes
+    them. `needs_promptflow` is True where its file imports promptflow.
+    """
 
     name: str
     returns: str | None
@@ -25,8 +27,9 @@ class ToolFunction:
 
 
 def tool_function(path: Path | None) -> ToolFunction | None:
-    """Return the signature of the function marked `@tool` in a file; None where there is no file (`path` None), no such
-    function, or no valid Python."""
+    """Return the signature of the first function marked `@tool` at the top level of a Python file; None where `path` is None,
+    where the file cannot be read or is no valid Python, and where it has no such function.
+    """
     if path is None:
         return None
     try:
@@ -43,18 +46,23 @@ def tool_function(path: Path | None) -> ToolFunction | None:
 
 
 def _is_tool(node: ast.expr) -> bool:
-    """Return whether a decorator is `@tool`, `@tool(...)` or `@promptflow.tool`."""
+    """Return whether a decorator is named `tool`: `@tool`, `@tool(...)` or `@promptflow.tool`."""
     called = node.func if isinstance(node, ast.Call) else node
     return (called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")) == "tool"
 
 
 def _type(node: ast.expr | None) -> str | None:
+    """Return the type of the language for an annotation (None: there is none), whatever stands in its brackets; None where
+    the language has none.
+    """
     base = node.value if isinstance(node, ast.Subscript) else node
     return _TYPES.get(base.id.lower()) if isinstance(base, ast.Name) else None
 
 
 def _taken(node: ast.expr | None) -> str | None:
-    """Return the type of an argument, with that of a list's items where it is a simple one."""
+    """Return the type of the language for an argument's annotation (None: there is none), of a list with the type of its
+    items where that is str, int or float; None where the language has none.
+    """
     found = _type(node)
     if found == "list[json]" and isinstance(node, ast.Subscript) and _type(node.slice) in ("str", "int", "float"):
         return f"list[{_type(node.slice)}]"
@@ -62,6 +70,7 @@ def _taken(node: ast.expr | None) -> str | None:
 
 
 def _imports_promptflow(node: ast.AST) -> bool:
+    """Return whether a node of a Python tree imports promptflow or a part of it."""
     if isinstance(node, ast.Import):
         return any(alias.name.partition(".")[0] == "promptflow" for alias in node.names)
     return isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "promptflow"

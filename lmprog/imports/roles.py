@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jinja2 import Environment, TemplateSyntaxError, meta
+from jinja2 import Environment, TemplateSyntaxError, meta, pass_context
+from jinja2.sandbox import SandboxedEnvironment
 
 from lmprog.imports.shapes import uses
 
@@ -19,13 +20,26 @@ _TALK = ("user", "assistant")
 _LOOP = re.compile(r"\{%-?\s*for\s+\w+\s+in\s+(\w+)\s*-?%\}((?:(?!\{%-?\s*for\b).)*?)\{%-?\s*endfor\s*-?%\}", re.DOTALL)
 
 
+class _Unfolded(SandboxedEnvironment):
+    """An environment of Jinja that computes nothing of a template beforehand: `"x" * 10**10` would fill the memory."""
+
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
+
+
+_UNFOLDED = _Unfolded()
+# What needs the context of a rendering is never computed without one.
+_UNFOLDED.filters = {name: pass_context(lambda *_: None) for name in _UNFOLDED.filters}
+
+
 @dataclass(frozen=True)
 class RolePrompt:
-    """A prompt of another tool in parts, as the layout of a module has them: the system's text (None: none) and the user's.
+    """A prompt of another tool in parts, as the layout of a module has them: the templates of the system's text (None: none)
+    and the user's.
 
     `turns` are the variables whose items were whole messages: as inputs of type `messages` they stand as turns before the
     user's, so no template mentions them. `loops` has, by variable, the template of the loop that wrote its messages.
-    `earlier` are messages without variables before the last one. `notes` say what is not as in the original.
+    `earlier` are messages (`role`, `content`) without variables before the last one. `notes` are sentences on what is not
+    as in the original.
     """
 
     system: str | None
@@ -37,15 +51,17 @@ class RolePrompt:
 
     @property
     def variables(self) -> frozenset[str]:
-        """The names of the variables that the templates read."""
+        """The names of the variables that the two templates read, without `turns`."""
         return frozenset().union(*(_variables(text) for text in (self.system, self.user) if text))
 
     def changed(self, change: Callable[[str], str]) -> RolePrompt:
-        """Return the prompt with `change` applied to each of its templates."""
+        """Return the prompt with `change` applied to the templates `system` (unless it is None) and `user`."""
         return replace(self, system=None if self.system is None else change(self.system), user=change(self.user))
 
     def layout(self) -> dict[str, Any]:
-        """Return the module's `instructions` and `prompt`; a system text without variables becomes the instructions."""
+        """Return the entries `prompt` and `instructions` of a module; the latter only where there is a system text without
+        variables, which becomes the instructions.
+        """
         if self.system is None:
             return {"prompt": {"user": self.user}}
         if _is_template(self.system):
@@ -54,9 +70,11 @@ class RolePrompt:
 
 
 def split(text: str, first: str = "system", threads: tuple[str, ...] = ()) -> RolePrompt:
-    """Split a prompt at its role lines (`system:`) into the parts of a module's layout.
+    """Return a prompt split at its role lines (`system:`) into the parts of a module's layout. What cannot be split, as roles
+    inside an `{% if %}` or several turns with variables, is sent as the user's turn, with a note.
 
-    `first` is the role of text before any role line; `threads` are variables that hold earlier turns.
+    `text` is a Jinja template with all messages, `first` the role of text before any role line, and `threads` are
+    variables that hold earlier turns and stand on a line of their own.
     """
     notes: list[str] = []
     loops: dict[str, str] = {}
@@ -99,13 +117,14 @@ def split(text: str, first: str = "system", threads: tuple[str, ...] = ()) -> Ro
 
 
 def messages(text: str, first: str) -> list[tuple[str, str]]:
-    """Return the pairs of role and text in a rendered prompt, split at role lines; `first` is the role of text before any
-    of them.
+    """Return the pairs of role (in lower case) and text in a rendered prompt, split at role lines and without empty texts;
+    `first` is the role of text before any role line.
     """
     return _sections(text, first)
 
 
 def _sections(text: str, first: str) -> list[tuple[str, str]]:
+    """Return the pairs of role and stripped text of a prompt or template, split at role lines, without empty texts."""
     found: list[tuple[str, str]] = []
     parts = _BOUNDARY.split(text)
     for role, part in zip([first, *parts[1::2]], parts[0::2], strict=True):
@@ -115,10 +134,12 @@ def _sections(text: str, first: str) -> list[tuple[str, str]]:
 
 
 def _is_template(text: str) -> bool:
+    """Return whether a text has a mark of Jinja."""
     return any(mark in text for mark in _MARKS)
 
 
 def _readable(text: str) -> bool:
+    """Return whether Jinja can parse a text."""
     try:
         Environment().parse(text)
     except TemplateSyntaxError:
@@ -127,9 +148,10 @@ def _readable(text: str) -> bool:
 
 
 def _variables(text: str) -> frozenset[str]:
+    """Return the names of the variables that a template reads; empty where Jinja cannot parse it."""
     if not _readable(text):
         return frozenset()
     try:
-        return frozenset(meta.find_undeclared_variables(Environment().parse(text)))
+        return frozenset(meta.find_undeclared_variables(_UNFOLDED.parse(text)))
     except TemplateSyntaxError:  # a filter or test that Jinja does not have
         return frozenset(uses(text))

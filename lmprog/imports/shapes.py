@@ -34,21 +34,22 @@ _SIMPLE = {"str": STR, "int": INT, "float": FLOAT, "bool": BOOL}
 
 @dataclass
 class Use:
-    """A description of how a template uses a value: the `fields` that it reads, the use of each `item` in loops (None:
-    it is in no loop), and whether it prints the value (`whole`), compares it with a number (`number`), or prints it as
-    JSON (`as_json`)."""
+    """A description of how a template uses a value: the uses of the `fields` that it reads by name, that of each `item` in
+    loops and lists (None: it takes no items), and how it prints and compares the value itself."""
 
     fields: dict[str, Use] = field(default_factory=dict)
     item: Use | None = None
     whole: bool = False
     """True: the value is printed or given to a filter as it is."""
     number: bool = False
-    """True: the value is compared with a number."""
+    """True: the value is compared with an integer."""
+    fraction: bool = False
+    """True: the value is compared with a number that has a decimal point."""
     as_json: bool = False
-    """True: the value is written as JSON."""
+    """True: the value is printed as JSON (`| tojson`)."""
 
     def of_item(self) -> Use:
-        """Return the use of the value's items in loops."""
+        """Return the use of the value's items, which is added, empty, where there is none yet."""
         if self.item is None:
             self.item = Use()
         return self.item
@@ -61,6 +62,7 @@ class Use:
             self.of_item().merge(other.item)
         self.whole |= other.whole
         self.number |= other.number
+        self.fraction |= other.fraction
         self.as_json |= other.as_json
 
     @property
@@ -75,8 +77,8 @@ class Use:
         return self.as_json or any(part.writes_json for part in parts)
 
     def type(self, depth: int = 0) -> Type:
-        """Return the simplest type that a value needs for this use; `str` where any type would do. `depth` is the level of
-        nesting.
+        """Return the simplest type that a value needs for this use; `str` where any type would do, and `json` where fields
+        and items are read, or a name of a field is no identifier. `depth` is the level of nesting; beyond 10 it is `json`.
         """
         if (self.fields and self.item) or depth > _MAX_DEPTH:
             return JSON
@@ -87,12 +89,14 @@ class Use:
                 return JSON
             kinds = {name: use.type(depth + 1) for name, use in self.fields.items()}
             return Object(tuple(kinds.items())) if set(kinds.values()) != {JSON} else JSON
-        return INT if self.number else JSON if self.as_json and not self.whole else STR
+        if self.number or self.fraction:
+            return FLOAT if self.fraction else INT
+        return JSON if self.as_json and not self.whole else STR
 
 
 def uses(text: str) -> dict[str, Use]:
-    """Return how a template uses each of its variables (printed, looped over, its attributes), by name; empty where it
-    cannot be parsed."""
+    """Return how a Jinja template uses each of its variables (printed, looped over, its attributes), by name; empty where it
+    cannot be parsed, or is nested too deeply. The names of Jinja's own functions that it calls are among them."""
     try:
         tree = Environment().parse(text)
     except (TemplateSyntaxError, RecursionError, ValueError):
@@ -105,8 +109,8 @@ def uses(text: str) -> dict[str, Use]:
 
 
 def type_of(value: Any, use: Use | None = None) -> Type | None:
-    """Return the type of a sample value, with only the fields that the template reads (`use` None: with all); None
-    where the sample shows nothing."""
+    """Return the type of a sample value; of a mapping with only the fields that `use` reads (None, or one that reads no
+    field: with all). None where the sample is None or an empty list."""
     if value is None or value == []:
         return None
     if isinstance(value, list | tuple):
@@ -128,6 +132,9 @@ def type_of(value: Any, use: Use | None = None) -> Type | None:
 
 
 def _of_list(values: Sequence[Any], use: Use | None) -> Type:
+    """Return the type of a list by its items: one type for all, `float` for integers and floats, merged for objects, else
+    `json`.
+    """
     inner = use.item if use is not None else None
     kinds = [type_of(value, inner) for value in values if value is not None]
     if all(isinstance(kind, Object) for kind in kinds) and kinds and len(kinds) == len(values):
@@ -140,7 +147,9 @@ def _of_list(values: Sequence[Any], use: Use | None) -> Type:
 
 
 def _merged(kinds: Sequence[Object]) -> Type:
-    """Return the type of all of some objects: a field that some lack is optional, one of two types is json."""
+    """Return an object type that fits each of some objects: a field that some lack, or that may be absent, is optional, one
+    that is an int here and a float there is a float, and one of otherwise different types is `json`.
+    """
     names = list(dict.fromkeys(name for kind in kinds for name, _ in kind.fields))
     merged: list[tuple[str, Type]] = []
     for name in names:
@@ -153,8 +162,10 @@ def _merged(kinds: Sequence[Object]) -> Type:
 
 
 def chosen(declared: str | None, value: Any, use: Use) -> Type:
-    """Return the type for a variable from what a file declares (None: nothing), its sample value (None: none), and its
-    use, in that order."""
+    """Return the type of an input for a template's variable: the type that the file declares (`declared`, as the language
+    writes it; None: nothing) if template and sample agree with it, else the type of the sample `value` (None: there is
+    none), else the one that its use needs.
+    """
     if declared in ("messages", "image"):
         return Primitive(declared)
     simple = _SIMPLE.get(declared or "")
@@ -176,12 +187,15 @@ def chosen(declared: str | None, value: Any, use: Use) -> Type:
 
 
 class _Walk:
-    """Follows the values of variables through a template."""
+    """A walk over the tree of a template that adds the uses of its variables to `found`; the mapping `names` of its methods
+    has the uses of the names that the template sets itself, as in loops.
+    """
 
     def __init__(self, found: dict[str, Use]) -> None:
         self.found = found
 
     def body(self, body: Iterable[nodes.Node], names: dict[str, Use]) -> None:
+        """Note the uses in a list of statements, and add the names that they set to `names`."""
         for node in body:
             if isinstance(node, nodes.For):
                 items = self.use(node.iter, names)
@@ -210,6 +224,7 @@ class _Walk:
                     self.body([child], inner) if isinstance(child, nodes.Stmt) else self.value(child, inner)
 
     def bind(self, target: nodes.Node, use: Use, names: dict[str, Use]) -> None:
+        """Give the name at `target` the use of its value in `names`; names of a tuple get uses of their own."""
         if isinstance(target, nodes.Name):
             names[target.name] = use
         elif isinstance(target, nodes.Tuple):
@@ -217,7 +232,9 @@ class _Walk:
                 self.bind(item, Use(), names)
 
     def use(self, node: nodes.Node, names: dict[str, Use]) -> Use | None:
-        """Return the use of what an expression stands for, where that is a variable or a part of one."""
+        """Return the use of the variable, or of the part of one, that an expression stands for; None for any other
+        expression. The uses inside of it are noted.
+        """
         if isinstance(node, nodes.Name):
             return names[node.name] if node.name in names else self.found.setdefault(node.name, Use())
         if isinstance(node, nodes.Getattr) or (isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const)):
@@ -236,7 +253,7 @@ class _Walk:
         return None
 
     def value(self, node: nodes.Node, names: dict[str, Use], *, whole: bool = True) -> None:
-        """Note the use of an expression as a value."""
+        """Note the uses in an expression whose value is needed; with `whole` False the value is only tested or given on."""
         if isinstance(node, nodes.Call):
             called = node.node
             method = isinstance(called, nodes.Getattr) and called.attr in (*STRING_METHODS, "items", "keys", "values")
@@ -254,14 +271,17 @@ class _Walk:
             elif used is not None:
                 used.whole |= whole
         elif isinstance(node, nodes.Compare):
-            number = any(isinstance(part.expr, nodes.Const) and isinstance(part.expr.value, int) for part in node.ops)
+            values = [part.expr.value for part in node.ops if isinstance(part.expr, nodes.Const)]
+            numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
             used = self.use(node.expr, names)
-            if used is not None and number and not any(isinstance(part.expr, nodes.Name) for part in node.ops):
-                used.number = not any(isinstance(getattr(part.expr, "value", None), bool) for part in node.ops)
+            if used is not None and not any(isinstance(part.expr, nodes.Name) for part in node.ops):
+                used.number |= any(isinstance(value, int) for value in numbers)
+                used.fraction |= any(isinstance(value, float) for value in numbers)
             self.rest([part.expr for part in node.ops], names)
         else:
             self.rest(node.iter_child_nodes(), names)
 
     def rest(self, parts: Iterable[nodes.Node], names: dict[str, Use]) -> None:
+        """Note the uses in parts of an expression, none of which is printed as it is."""
         for part in parts:
             self.value(part, names, whole=False)

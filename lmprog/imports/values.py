@@ -12,7 +12,9 @@ _TRUTHS = {"true": True, "false": False}
 
 
 def fitted(value: Any, kind: Type) -> Any:
-    """Return a value converted to a type where it is only written otherwise ("120" for an int); else the value unchanged."""
+    """Return a value converted to a type where it is only written otherwise ("120" for an int, 3 for a str, "True" for a
+    bool), in lists and objects too; else the value unchanged, which then may not fit the type.
+    """
     if isinstance(kind, Optional):
         return None if value is None else fitted(value, kind.inner)
     if kind == STR and isinstance(value, int | float):
@@ -30,6 +32,7 @@ def fitted(value: Any, kind: Type) -> Any:
 
 
 def _number(value: str | float, kind: Type) -> Any:
+    """Return a value as a float or, where it is whole and below 2**53, as an int; unchanged where it is no such number."""
     try:
         number = float(value)
     except ValueError:
