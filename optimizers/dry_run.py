@@ -132,7 +132,8 @@ def _declared_runs(optimizer: Optimizer, stage: Stage, sizes: tuple[int, int]) -
 
 
 def _growth(block: Optimize, plan: Plan) -> Growth:
-    """Return the largest growth of prompts by the stages; words of a stage of another package have no known limit."""
+    """Return how many demos, and tokens of new instructions, the stages may bring into a prompt at most; no limit is known
+    (None) for words of a stage of another package, nor for instructions by a proposer whose reply has none."""
     others = [declared(find(stage.optimizer)) for stage in block.stages if stage.optimizer not in BUILT_IN]
     if any(facts.may_write(*WORDS) for facts in others):
         return Growth(None, None)
@@ -148,6 +149,7 @@ def _growth(block: Optimize, plan: Plan) -> Growth:
 
 
 def _proposal(block: Optimize, plan: Plan) -> CallBound | None:
+    """Return the bounds of one call of the proposer; None where there is none."""
     if block.proposer is None:
         return None
     lm = plan.lms[block.proposer]

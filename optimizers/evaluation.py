@@ -30,7 +30,7 @@ Values = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate with its scores by row number (`values`), on the first `rows` dev rows of the evaluator; rows lost to
+    """A candidate with its scores by row number as text (`values`), on the first `rows` rows of the evaluator; rows lost to
     outages have no score."""
 
     candidate: Candidate
@@ -121,7 +121,8 @@ class CandidateEvaluator:
         return scores
 
     async def _run_ahead(self, group: Sequence[Candidate], wanted: int) -> None:
-        """Run candidates at the same time on the rows that they lack, and keep their scores as one entry of the journal."""
+        """Run candidates at the same time on the rows that they lack of the first `wanted`, and keep their scores as one entry
+        of the journal; do nothing where fewer than two lack any."""
         lacking: dict[str, tuple[Candidate, int]] = {}
         for candidate in group:
             known = self.scored.get(candidate.digest)
@@ -147,8 +148,8 @@ class CandidateEvaluator:
             self.remember(candidate, (START,), self.scored[candidate.digest].values)
 
     def rejects(self, candidate: Candidate) -> bool:
-        """Return whether a check or a filter rejects the candidate; the first time the reason is written to the
-        journal. Nothing is run."""
+        """Return whether a check or a filter rejects the candidate, False for the start; the first time the reason is written
+        to the journal. Nothing is run."""
         if candidate.digest in self.refused:
             return True
         why = self.filters.reject_reason(candidate) if candidate != START else None
@@ -236,8 +237,8 @@ class CandidateEvaluator:
         return self.better(found[0], found[1:])
 
     def best_so_far(self) -> Candidate:
-        """Return the candidate with the highest mean by the scores so far, without further runs: for a search whose budget is
-        spent.
+        """Return the candidate with the highest mean by the scores so far, without further runs, or START, no change, where
+        none is better than the start, which must have been scored: for a search whose budget is spent.
         """
         start, best = self.scored[START.digest], self.best
         if best is start:
@@ -271,11 +272,13 @@ class CandidateEvaluator:
 
     @property
     def _most(self) -> int:
-        """The most rows that a candidate other than the start was scored on."""
+        """The most rows that a candidate other than the start was run on, 0 where there is none; those that too many outages
+        cut do not count."""
         return max((one.rows for one in self.scored.values() if one.candidate != START and one.usable), default=0)
 
     async def _again(self, scored: Scored) -> Scored:
-        """Run the candidate on all rows until each has been run `repeats` times, and take the means."""
+        """Run a candidate that was run once on all rows until each has been run `repeats` times, and return it with the means;
+        rows without a score the first time or in all repeats have none."""
         options, more = RunOptions(seed=derive(self.task.seed, "repeats")), self.repeats - 1
         found = await self._run(scored.candidate, self.rows, "repeated", 0, more, options)
         both = {row: (scored.values[row] + more * found[row]) / (more + 1) for row in scored.values if row in found}
@@ -299,7 +302,8 @@ class CandidateEvaluator:
     async def _values(
         self, candidate: Candidate, rows: Sequence[Row], first: int, repeats: int, options: RunOptions
     ) -> dict[str, Any]:
-        """Run a candidate and return its scores by index. Raises ProviderError where nothing could be scored."""
+        """Run a candidate on `rows` and return its scores by the index of a row, as text, which counts from `first`. Raises
+        ProviderError where outages left none, and MetricFailed where the metric raised in all runs of the start."""
         program = self.program_of(candidate)
         scores = await aevaluate(program, rows, self.task.metric, repeats=repeats, options=options)
         if candidate == START:

@@ -100,7 +100,8 @@ def _pieces(row: Row) -> Iterator[str]:
 
 
 def _runs(text: str, lengths: Iterable[int]) -> Iterator[str]:
-    """Yield all sequences of consecutive words of the text, for each of `lengths` words."""
+    """Yield all sequences of consecutive words of the text, for each of `lengths` words, in small letters and with one blank
+    between words."""
     words = _words(text)
     for length in sorted(lengths):
         yield from (" ".join(words[place : place + length]) for place in range(len(words) - length + 1))

@@ -128,7 +128,8 @@ part of the time of `lmprog check`."""
 
 
 def installed() -> dict[str, EntryPoint]:
-    """Return all optimizers by name, those of other packages included; these cannot take the name of a built-in one."""
+    """Return the entry points of all optimizers by name, those of other packages included; nothing is imported. An optimizer
+    of another package cannot take the name of a built-in one."""
     from importlib.metadata import EntryPoint
 
     return _of_other_packages() | {name: EntryPoint(name, home, GROUP) for name, home in BUILT_IN.items()}
@@ -205,6 +206,8 @@ def _place(function: Any) -> str | None:
 
 
 def _loaded(point: EntryPoint) -> type[Optimizer]:
+    """Import and return the optimizer of an entry point. Raises MissingExtra where an extra of lmprog is missing for it, and
+    LmprogError where the import fails otherwise."""
     try:
         made: type[Optimizer] = point.load()
     except ImportError as error:

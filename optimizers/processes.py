@@ -119,7 +119,8 @@ def from_first(value: Any = None) -> Any:
 
 
 def end() -> None:
-    """Leave torch's process group; from then on models are loaded with their values again."""
+    """Leave torch's process group, where there are several processes; from then on models are loaded with their values again,
+    and the variable that `begin` has removed is set again."""
     global _shards, _launched
     _shards = False
     if _launched is not None:

@@ -268,7 +268,8 @@ def _report(program: Program, outcome: Outcome, seed: int, target: Path, folder:
 
 
 def _comparable(versions: Sequence[Scores]) -> list[Scores]:
-    """Return the scores on the rows that all versions could score. Raises ProviderError where there is none."""
+    """Return the scores of each version on the rows that all of them could score; empty without versions. Raises
+    ProviderError where there is no such row."""
     rows = set.intersection(*(set(scores.by_row) for scores in versions)) if versions else set()
     if versions and not rows:
         raise ProviderError(
@@ -324,7 +325,7 @@ def _write_overlay(target: Path, spec: Path, candidate: Candidate, report: Mappi
 
 
 def _rounded(value: Any) -> Any:
-    """Return scores rounded for a reader; the report keeps every digit."""
+    """Return nested values with numbers rounded to 4 significant digits for a reader; the report keeps every digit."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):

@@ -71,7 +71,8 @@ class Rounds:
         )
 
     async def _choices(self, task: Task, evaluator: CandidateEvaluator, population: Population) -> list[Choices]:
-        """Return the parts that candidates may be made of, including the parts of the population."""
+        """Return the instructions, demo sets and layouts that candidates may be made of, those of the population and new
+        instructions by the proposer among them."""
         gatherer = Gatherer(task, self.config, self.config.demo_sets)
         choices = await gatherer.first()
         for choice in choices:

@@ -111,7 +111,8 @@ class ProgramAdapter:
         return [self.runs[change.digest, place] for place in batch]
 
     def _kept(self, scored: RowScore) -> dict[str, Any]:
-        """Return the part of a run that is kept, as plain values."""
+        """Return the part of a run that is kept, as plain values: `score` (None: an outage ended it), `feedback`, and the
+        `calls` of tuned modules with values cut after SHOWN (2,000) characters."""
         calls = [
             {"module": made.module, "inputs": _short(made.inputs), "reply": _short(made.text), "error": made.error}
             for made in scored.result.trace

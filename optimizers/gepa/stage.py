@@ -22,7 +22,7 @@ from lmprog.seeds import derive
 
 
 class _Silent:
-    """gepa's log; what a user should know is told by the journal."""
+    """A logger for gepa that writes nothing, since the journal shows what a user should know."""
 
     def log(self, message: str) -> None:
         pass

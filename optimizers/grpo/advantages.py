@@ -89,7 +89,12 @@ def advantages(
 def _baselines(
     group: Group, own: list[float], wider: list[float], baseline: Baseline, averages: Mapping[str, float]
 ) -> list[float]:
-    """Return the expected reward of each member, by `baseline`."""
+    """Return the expected reward of each member of a group, by `baseline`: `own` are the members' rewards, `wider` those of
+    all rollouts of the example.
+
+    A small group takes the mean of `wider` whatever the baseline; the mean of `own` serves where a member has no others, and
+    where the module has no running average.
+    """
     if baseline == "rollout" or group.small:
         return [mean(wider)] * len(own)
     if baseline == "leave_one_out" and len(own) > 1:

@@ -79,8 +79,8 @@ class Checkpoints:
         return self._folder / f"adapters-{step}"
 
     def commit(self, progress: Progress) -> None:
-        """Make the step in `progress`, whose trainer's part is written, the last whole checkpoint; delete the trainer's
-        folders and the adapters of all other steps but the best.
+        """Make the step in `progress`, whose trainer's part is written, the last whole checkpoint, on the disk when this
+        returns; delete the trainer's folders of all other steps, and all adapters but those of the best step in `progress`.
         """
         needed = {self.of_trainer(progress.step)}
         if progress.best is not None:

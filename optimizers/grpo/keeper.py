@@ -43,7 +43,7 @@ class Keeper:
         self._record(0, self.before)
 
     def count_spending(self) -> None:
-        """Count from now on what the training steps spend; amounts spent before are not theirs."""
+        """Count from now on what the training steps spend, for their checkpoints; amounts spent until now are not theirs."""
         self.spent_before = self.task.budget.spent
 
     def go_on(self) -> Progress | None:

@@ -31,12 +31,14 @@ class _Wave:
 
 
 class Pipeline:
-    """A source of training rows that samples the rollouts of the next `staleness` steps ahead, while the trainer works."""
+    """A source of training rows that samples the rollouts of the next `staleness` steps ahead, by a sampler and on servers,
+    while the trainer works in a thread."""
 
     imitates = False
 
     def __init__(self, sampler: Sampler, policy: Policy) -> None:
-        """Raise LmprogError where an LM of the program runs in this process, which is at work with training."""
+        """Set up the pipeline around a sampler of the same policy. Raises LmprogError where an LM of the program runs in this
+        process, which is at work with training, and where several processes train."""
         here = [lm.id for lm in policy.start.plan.lms.values() if lm.runs_here]
         if here:
             raise LmprogError(
@@ -67,7 +69,8 @@ class Pipeline:
         self._state = self._sampler.state = state
 
     async def begin(self) -> bool:
-        """Take over from the journal what an earlier process measured before its first step; return True."""
+        """Take over the temperature and the rewards seen from the probe of an earlier process, if the journal has one; return
+        True."""
         return await self._sampler.begin()
 
     async def before_first_step(self) -> None:

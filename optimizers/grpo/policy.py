@@ -122,7 +122,8 @@ class Policy:
         return memory_of(self.lms.values())
 
     def stepped(self) -> None:
-        """Record that the weights have changed; called after each update."""
+        """Record that the weights have changed, so that copies and cached keys of before are not used; called after each
+        update."""
         for weights in set(self.weights.values()):
             weights.trained_step()
 
@@ -144,7 +145,7 @@ class Policy:
             self._answering, self.program = shown, in_training(self.start, shown)
 
     async def close(self) -> None:
-        """Unload the adapters in training from vLLM servers."""
+        """Unload the adapters in training from vLLM servers, and delete their files; do nothing where no server samples."""
         if self.served.adapters:
             await self.served.close()
 

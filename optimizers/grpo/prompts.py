@@ -22,15 +22,18 @@ class Prompts(Protocol):
         ...
 
     def sampled(self, step: int, program: Program) -> Program:
-        """Return the program that samples the wave after `step`."""
+        """Return the program that samples the wave after `step`: `program`, which has the weights after `step`, with the
+        prompts of the wave."""
         ...
 
     def trained(self, step: int, program: Program, example: int, rollout: int) -> Program:
-        """Return the program whose prompts are trained with the replies of run number `rollout` on an example."""
+        """Return the program whose prompts are trained with the replies of run number `rollout` on an example (its row's
+        index), in the wave after `step`; `program` has the weights after `step`."""
         ...
 
     def scored(self, step: int, program: Program) -> Program:
-        """Return the program to score on dev rows after `step`."""
+        """Return the program to score on dev rows after `step`: `program`, which has the weights after `step`, with the
+        prompts that go with them."""
         ...
 
     def words(self, step: int) -> Candidate:
@@ -38,7 +41,8 @@ class Prompts(Protocol):
         ...
 
     def health(self, step: int, program: Program, rollouts: Sequence[Rollout]) -> Mapping[str, Any]:
-        """Return metrics on the prompts for the journal; `rollouts` are the program's own in the wave after `step`."""
+        """Return metrics on the prompts by name for the journal, perhaps none; `rollouts` are the program's own in the wave
+        after `step`, and `program` has the weights after `step`."""
         ...
 
 

@@ -54,11 +54,13 @@ class RowSource(Protocol):
     """The clock that splits the time of a step into its parts."""
 
     async def begin(self) -> bool:
-        """Prepare the first step, in each process of a run; return False where there is nothing to train on."""
+        """Prepare the training, when a run begins it and again when a resumed run goes on with it; return False where there
+        is nothing to train on."""
         ...
 
     async def before_first_step(self) -> None:
-        """Do the preparations that need the weights in training; once, before the first step, even if the run is resumed."""
+        """Do the preparations that need the weights in training; called before the first step, and not where a run goes on
+        from a checkpoint. What the journal has is not done again."""
         ...
 
     async def rows(self, step: int) -> StepRows:

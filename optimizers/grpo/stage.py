@@ -32,8 +32,10 @@ T = TypeVar("T")
 
 
 class WeightStage:
-    """A run of a stage that trains weights: a source of training rows, a keeper of the best weights, and the loop of
-    updates.
+    """A run of a stage that trains weights in this process: a source of training rows, a keeper of the best weights, and the
+    loop of updates. `name` is that of the stage for messages, `prompts` chooses the prompts of each step.
+
+    Raises LmprogError where the option `report_to` names a tracker that is not there.
     """
 
     def __init__(self, name: str, task: Task, policy: Policy, source: RowSource, prompts: Prompts) -> None:
@@ -74,7 +76,7 @@ class WeightStage:
 
     def train(self, done: Progress | None) -> None:
         """Train from the last whole checkpoint on (`done`, or None for the start), together with the other processes of a
-        torchrun.
+        torchrun; at the end servers no longer have the adapters. A spent budget ends it, with a note in the journal.
         """
         from lmprog.optimizers.grpo.torch.stage_callback import StageCallback
         from lmprog.optimizers.grpo.torch.training import train
@@ -177,7 +179,8 @@ class WeightStage:
 
 
 def grpo_stage(task: Task, config: Config) -> WeightStage:
-    """Return a new run of a `grpo` stage for a task."""
+    """Return a new run of a `grpo` stage, with the options `config`, for a task. Raises UsageError and LmprogError where its
+    weights cannot be trained so."""
     policy = Policy(task.program, task.journal.folder, task.journal.note, config.staleness, full=config.full)
     prompts = OwnPrompts()
     sampler = Sampler(task, config, policy, prompts, Stopwatch())

@@ -139,7 +139,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class StepMade:
-    """The event of a training step; it also has the stage's own metrics."""
+    """The event of training step number `step`, from 1; it also has the stage's own metrics."""
 
     step: int
 

@@ -139,9 +139,11 @@ def read_trees(run_dir: Path, passed_over: PassedOver | None = None) -> list[Sta
 
 
 def _with_winners(entries: Mapping[str, dict[str, Entry]], ended: Mapping[str, Candidate]) -> list[StageTree]:
-    """Return the stage trees, with the result of each stage marked among its candidates.
+    """Return the stage trees, with the result of each finished stage marked among its candidates (`wins`, set in `entries`
+    too); none is marked where the result is no candidate that was scored.
 
-    The journal holds the result of a stage as a whole change since the first program.
+    `entries` has the candidates of each begun stage, `ended` the results of finished ones, which the journal holds as whole
+    changes since the first program.
     """
     trees = []
     before = Candidate()

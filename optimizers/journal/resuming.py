@@ -119,7 +119,8 @@ def _begun(folder: Path) -> int:
 
 
 def _depending(changed: list[str], block: Optimize) -> str:
-    """Return the first stage that depends on what has changed, as --restart-stage takes it."""
+    """Return the first stage that depends on what has changed (keys of `source_digests`), as --restart-stage takes it: its
+    number, or `test` where only test rows have changed. All stages depend on anything but the options of stages."""
     if all(key == f"data.{TEST}" for key in changed):
         return TEST
     stages = [STAGE.match(key) for key in changed]
@@ -127,7 +128,8 @@ def _depending(changed: list[str], block: Optimize) -> str:
 
 
 def _number(restart: str, block: Optimize) -> int:
-    """Return the number of the stage that --restart-stage names, by number or name; after the last one for `test`."""
+    """Return the number of the stage that --restart-stage names, by number or name; one after the last for `test`. Raises
+    UsageError where there is none, or several stages have the name."""
     names = [stage.optimizer for stage in block.stages]
     if restart == TEST:
         return len(names) + 1

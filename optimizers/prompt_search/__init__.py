@@ -35,6 +35,8 @@ class PromptSearch:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
+        """Return the most LM calls of the stage with `train` train rows and `dev` choosing dev rows, those of judges,
+        teachers and the proposer included."""
         return self.lm_calls(program.plan, self.config.model_dump(), train, dev)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
@@ -45,9 +47,12 @@ class PromptSearch:
         return runs_of_teachers(program, self.config.teachers, self.config.bootstrap_rows)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
+        """Return the most calls of the proposer; 0 without a proposer."""
         return call_counts.searched(program.plan, self.config.model_dump())
 
     def optimize(self, task: Task) -> Candidate:
+        """Return the combination of instructions, demos and layouts with the best mean score on the choosing dev rows, as a
+        change to the program; START, no change, where none beats the program as it is."""
         from lmprog.aio.loops import run_async
         from lmprog.optimizers.prompt_search.search import Search
 

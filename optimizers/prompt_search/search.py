@@ -56,7 +56,8 @@ class Search:
             self.task.journal.note(f"{choice.module}: {counts}")
 
     async def _trials(self, choices: Sequence[Choices]) -> None:
-        """Score combinations on the minibatch; in the middle the proposer is asked again, and shown the scores."""
+        """Score combinations of `choices` on the minibatch; after half of the trials add instructions that the proposer writes
+        in the light of the scores. Only note it where there is nothing to combine."""
         trials = self.config.trials
         options = _options(choices)
         if not options:

@@ -89,5 +89,6 @@ class Config(Training):
         return GRPO.model_validate({**self.model_dump(include={*shared}), "rollouts": max(2, self.samples), "probe": 0})
 
     def temperature_of(self, module: str) -> float:
-        """Return the temperature at which a module is sampled in the runs that replies are taken from."""
+        """Return the temperature at which a module is sampled in the runs that replies are taken from; 1.0 for one that the
+        option leaves out."""
         return self.temperature.get(module, 1.0) if isinstance(self.temperature, dict) else self.temperature

@@ -77,7 +77,8 @@ class Gathering(ABC, Generic[R]):
         return learnt
 
     async def _of_runs(self) -> list[R]:
-        """Return the replies of the best runs, and note the outcome of the rows in the journal."""
+        """Return the replies of the best runs, and note the outcome of the rows in the journal; none where the options ask for
+        no runs. Runs that the journal has are not made again."""
         options = self.options
         each = options.samples + sum(teacher.rollouts for teacher in options.teachers)
         if not each:
@@ -122,7 +123,8 @@ class Gathering(ABC, Generic[R]):
         )
 
     def _of_labels(self) -> Iterator[R]:
-        """Yield the outputs that the train rows label, written as the program would have to reply."""
+        """Yield the outputs that the train rows label, written as the program would have to reply; none for agents, and none
+        where the option `labelled` is 0. Their numbers are noted in the journal."""
         if not self.options.labelled:
             return
         plan = self.program.plan

@@ -11,6 +11,7 @@ from lmprog.optimizers.sft.local_replies import Replies
 
 
 def sft_stage(task: Task, options: Config) -> WeightStage:
-    """Return a new run of an `sft` stage for a task."""
+    """Return a new run of an `sft` stage, with its `options`, for a task whose weights this process trains. Raises UsageError
+    and LmprogError where they cannot be trained so."""
     policy = Policy(task.program, task.journal.folder, task.journal.note, full=options.full)
     return WeightStage("sft", task, policy, Replies(task, options, policy), OwnPrompts())

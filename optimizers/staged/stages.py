@@ -246,7 +246,8 @@ def most_repeats(block: Optimize) -> int:
 
 
 def _of_stage(confirmation: Confirmation, versions: Sequence[Candidate], number: int, of: int) -> dict[str, Any] | None:
-    """Test the last of the versions against the one before it; return None where no row confirms."""
+    """Return the test of the last of the versions, after stage `number`, against the one before it, as plain values; None
+    where no row confirms. Its level is the equal share of ALPHA for each `of` stages."""
     if not confirmation.rows:
         return None
     return confirmation.test(versions, number, number - 1, ALPHA / of).as_json()
@@ -286,6 +287,8 @@ class _ChoosingScores:
         self.scoring = scoring
 
     def of(self, candidate: Candidate) -> Scores:
+        """Return the scores of the program with a candidate applied; rows lost to outages are not among them. Raises
+        ProviderError where outages left none."""
         key = f"choose/{candidate.digest}"
         kept = self.journal.recall(key)
         if kept is None:

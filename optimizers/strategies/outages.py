@@ -12,5 +12,6 @@ def too_many(scored: int, rows: int) -> bool:
 
 
 def complaint(whose: str, scored: int, rows: int) -> str:
-    """Return a sentence that a score cannot be used because of outages; it begins with `whose`, such as a candidate's name."""
+    """Return a sentence that a score cannot be used, since only `scored` of the `rows` dev rows have one; it begins with
+    `whose`, such as a candidate's name."""
     return f"{whose}: outages left {rows - scored} of {rows} dev rows without a score, so nothing is chosen by it"

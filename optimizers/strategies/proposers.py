@@ -38,7 +38,7 @@ class Proposer(Protocol):
 
 class SpecCandidates:
     """A proposer that returns the instructions listed in the spec under `optimize.instructions`, all of them whatever `count`
-    is.
+    is, but the module's present ones.
     """
 
     async def propose(

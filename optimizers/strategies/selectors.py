@@ -86,7 +86,8 @@ class TPE:
         self._trials = []
 
     def grow(self, options: Mapping[str, int]) -> None:
-        """Start a new study with the trials of the one before and more options, since optuna fixes the options of a study."""
+        """Start a new study with the scored trials of the one before and more options, since optuna fixes the options of a
+        study; a name that is new has its index 0 in them."""
         distributions = {
             name: self._optuna.distributions.CategoricalDistribution(list(range(count)))
             for name, count in options.items()

@@ -13,7 +13,10 @@ LONGEST = 500
 
 
 class MLflowTracker:
-    """A tracker that writes to the MLflow server or store of `MLFLOW_TRACKING_URI`, else to MLflow's default."""
+    """A tracker that writes to the MLflow server or store of `MLFLOW_TRACKING_URI`, else to MLflow's default.
+
+    To make one sets MLflow's variables for retries (1) and the timeout of a request (10 s), where the environment does not.
+    """
 
     def __init__(self) -> None:
         # MLflow's own patience with a server that is down is minutes.

@@ -40,7 +40,8 @@ class Reporting:
         self._spendings = 0
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        """Report the figures of an event of the journal, if it has any."""
+        """Report the numbers of an event of the journal, where it is a training step, a score on dev rows, a prompt round, a
+        trial, the end of a stage, or spending; texts are not reported."""
         kind = event["event"]
         if kind == "stage_started":
             self._stage = f"{event['number']}-{event['name']}"

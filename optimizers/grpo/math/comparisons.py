@@ -101,7 +101,8 @@ def seen(levels: Levels, rollouts: Iterable[Rollout], width: Width = unit) -> di
 
 
 def _following(rollout: Rollout, module: str | None, agents: Set[str]) -> Rollout:
-    """Return the rollout with the reward of one module and its calls alone; with all of its calls for None."""
+    """Return the rollout with the reward of one module and its calls alone, for None with that of the run and all its calls;
+    the turns of agents are joined."""
     calls = [made for made in rollout.invocations if module in (None, made.module)]
     return replace(rollout, reward=rollout.reward_of(module), invocations=tuple(_joined(calls, agents)))
 

@@ -134,7 +134,7 @@ class Served:
 
     def warn_on_mismatch(self, mismatch: float | None) -> None:
         """Warn once where `mismatch`, the mean difference of a token's log-probability on the servers from the local
-        model's, is large; None: not measured.
+        model's, is above FAR (0.1); None: not measured.
         """
         if mismatch is not None and mismatch > FAR and not self._warned:
             self._warned = True

@@ -52,7 +52,8 @@ class Teacher:
 
 
 def teachers_of(program: Program, config: Config) -> list[Teacher]:
-    """Return the teachers of a stage, with their rollouts numbered after those of the program."""
+    """Return the teachers that the options name, in that order, with their rollouts numbered after those of the program and
+    of the teachers before; empty where there are none."""
     found, first = [], config.rollouts
     for teacher in config.teachers:
         found.append(Teacher(teacher.program, beside(program, teacher.program), teacher.rollouts, first))

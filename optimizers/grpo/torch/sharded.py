@@ -65,6 +65,8 @@ class TrainedCopy(TrainedAdapters):
         """Do nothing: each backward pass has left the mean of the gradients."""
 
     def whole_weights(self) -> Mapping[str, Tensor]:
+        """Return the values of the weights in training by name, whole and in main memory, in the first process; an empty
+        mapping in the others. Called in all processes."""
         found = {}
         for name, weight in self.trained_weights():
             value = whole(weight.detach())
@@ -73,6 +75,8 @@ class TrainedCopy(TrainedAdapters):
         return found
 
     def set_weights(self, values: Mapping[str, Tensor]) -> None:
+        """Set the weights in training to `values`, whole ones that all processes have, and copy them into the model that is
+        sampled from."""
         for name, weight in self.trained_weights():
             weight.data.copy_(part(values[name], weight))
         self.updated()
@@ -147,7 +151,8 @@ def _fill(copy: Any, model: Any, mesh: DeviceMesh, device: torch.device) -> None
 
 
 def whole(value: Any) -> Any:
-    """Return a tensor whole that the processes share parts of, on every one; other values as they are."""
+    """Return a tensor whole that the processes share parts of, in every process; called in all of them. Other values are
+    returned as they are."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
