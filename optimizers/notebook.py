@@ -55,8 +55,11 @@ class OptimizationBar:
 
     def _on_step(self, event: Event) -> None:
         # Optimizers of other packages record what they like beside the number.
-        self._bar.done, self._bar.total = event["step"], event.get("of", 0)
-        figures = [f"{name} {event[name]:.3f}" for name in ("reward", "loss") if name in event]
+        of = event.get("of")
+        self._bar.done, self._bar.total = event["step"], of if isinstance(of, int) else 0
+        figures = [
+            f"{name} {event[name]:.3f}" for name in ("reward", "loss") if isinstance(event.get(name), int | float)
+        ]
         self._doing = ", ".join(["steps", *figures[:1]])
 
     def _on_dev(self, event: Event) -> None:

@@ -101,8 +101,8 @@ class Optimizer(Protocol):
     def __init__(self, config: Any) -> None: ...
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        """Return the largest number of LM calls that `optimize` can make with `train` train rows and `dev` dev rows,
-        judges and proposers included, for `--dry-run`."""
+        """Return the largest number of LM calls that `optimize` can make with `train` train rows and `dev` choosing dev rows,
+        judges, teachers and proposers included, for `--dry-run`."""
         ...
 
     def optimize(self, task: Task) -> Candidate:

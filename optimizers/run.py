@@ -101,8 +101,8 @@ def optimize(
 
     Raises SpecError where the spec is wrong; UsageError for a `run_dir` of another program, for a run that was begun
     from other rows, code or texts, and for refused tools; WriterLocked while another process is running the same
-    optimization; RowsError where data cannot be read; MissingExtra for a package that a stage needs; and ProviderError
-    where outages leave nothing to score.
+    optimization; RowsError where data cannot be read; MissingExtra for a package that a stage needs; MetricFailed where the
+    metric raises in all runs of the program as written; and ProviderError where outages leave nothing to score.
     """
     from lmprog.optimizers import processes
     from lmprog.optimizers.grpo.sampling.adapters import refuse_several
@@ -193,8 +193,11 @@ def _refuse_odd_names(spec: Path, target: Path, folder: Path) -> None:
 
 
 def settings_of_run(spec: Path, run_dir: Path | None, given: Settings) -> Settings:
-    """Return the settings that the run in `run_dir` (None: the newest run of the spec) was begun with, those `given`
-    now laid over them. Raises UsageError where there is no such run."""
+    """Return the settings that the run in `run_dir` (None: the newest run of the spec) was begun with, those `given` now laid
+    over them; `given` alone where `run_dir` holds no run.
+
+    Raises UsageError where `run_dir` is None and there is no run of the spec, and where a secret must be given again.
+    """
     kept = read_origin(run_folder(spec, run_dir, True) / RUN)
     return given.over(kept.settings) if kept is not None else given
 

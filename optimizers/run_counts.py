@@ -91,8 +91,8 @@ def halving(rows: int, first: int, last: int, candidates: int) -> list[tuple[int
     """Return the rungs of successive halving of `candidates`, each as a number of rows and the number of candidates scored
     on them.
 
-    All candidates are scored on `first` rows, the better half on twice as many, and so on up to all `rows`; at least `last`
-    candidates are scored on all rows.
+    All candidates are scored on `first` rows (or `rows`, of fewer), the better half on twice as many, and so on up to all
+    `rows`; at least `last` candidates, or all of fewer, are scored on all rows.
     """
     rungs = [(min(first, rows), candidates)]
     while rungs[-1][0] < rows:

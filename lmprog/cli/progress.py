@@ -90,13 +90,20 @@ class OptimizeProgress:
         return [f"  prompts at step {event['step']}: {said}  {self._spending}"]
 
     def _on_step(self, event: Mapping[str, Any]) -> list[str]:
-        if "reward" in event:
-            learnt = (
-                f"reward {event['reward']:.2f}  without signal {event['without_signal']}/{event['examples']} examples"
-            )
-        else:  # of a stage that learns replies
-            learnt = f"loss {event['loss']:.3f}  {event['rows']} replies"
-        return [f"  step {event['step']}/{event['of']}  {learnt}  {event['seconds']:.1f} s"]
+        # Optimizers of other packages record what they like beside the number.
+        found = {name: value for name, value in event.items() if isinstance(value, int | float)}
+        parts = [f"  step {event['step']}" + (f"/{found['of']}" if "of" in found else "")]
+        if "reward" in found:
+            parts.append(f"reward {found['reward']:.2f}")
+            if found.keys() >= {"without_signal", "examples"}:
+                parts.append(f"without signal {found['without_signal']}/{found['examples']} examples")
+        elif "loss" in found:
+            parts.append(f"loss {found['loss']:.3f}")
+            if "rows" in found:  # of a stage that learns replies
+                parts.append(f"{found['rows']} replies")
+        if "seconds" in found:
+            parts.append(f"{found['seconds']:.1f} s")
+        return ["  ".join(parts)]
 
     def _on_dev(self, event: Mapping[str, Any]) -> list[str]:
         return [f"  [bold]dev at step {event['step']}: {_escaped(percent(event['score']))}[/bold]  {self._spending}"]

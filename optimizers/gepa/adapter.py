@@ -123,9 +123,10 @@ class ProgramAdapter:
     def make_reflective_dataset(
         self, candidate: Texts, eval_batch: EvaluationBatch[dict[str, Any], Any], components_to_update: list[str]
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Return for each module in `components_to_update` a mapping for each of its calls, in their order, for the
-        proposer to read: `Inputs`, `Generated Outputs`, `Feedback`, and in `Wanted of the whole program` the other
-        columns of the row."""
+        """Return for each module in `components_to_update` that was called a mapping for each of its calls in `eval_batch`,
+        in their order, for the proposer to read: `Inputs`, `Generated Outputs`, `Feedback`, and in `Wanted of the whole
+        program` the columns of the row that are no inputs, if any. Where the train rows are recorded use, what people said is
+        in `Feedback`, and their columns of feedback are left out. Values are cut after SHOWN (2,000) characters."""
         found: dict[str, list[dict[str, Any]]] = {}
         for run in eval_batch.trajectories or ():
             place = run["place"]

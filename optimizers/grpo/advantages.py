@@ -8,7 +8,7 @@ advantage = (reward - baseline) / scale, with the policies below for both:
 3. Floors: differences and spreads that are rounding alone count as none. A judge's 0.1 + 0.2 against 0.3, divided by the
    deviation of the two, would else be an advantage of about 1.
 
-No member is left out: a group without signal has advantages of 0.
+No member is left out: with a baseline of its own rewards, a group without signal has advantages of 0.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ def differ(rewards: Collection[float], width: float = 1.0) -> bool:
 
 
 def has_signal(group: Group, width: float = 1.0) -> bool:
-    """Return whether the rewards of a group's members differ by more than rounding; a group without such a difference
-    teaches nothing.
+    """Return whether the rewards of a group's members differ by more than rounding; with the baselines `group` and
+    `leave_one_out` a group without such a difference has advantages of 0 alone.
 
     `width` is that of the reward's range.
     """

@@ -27,8 +27,8 @@ class Progress:
     """The state of a weight stage at a step, apart from the trainer's, on which its next steps and its final choice depend.
 
     `taken` counts the examples drawn so far, `averages` are the running rewards by module, `best` is the best step with its
-    scores by row, `spent` and `largest` are the amounts in all and of one call, and `levels` the distinct rewards seen by
-    module.
+    scores by row, `spent` and `largest` are the amounts that the steps have spent, and the largest of one call, and `levels`
+    the distinct rewards seen by module.
     """
 
     step: int

@@ -59,10 +59,10 @@ class Keeper:
 
     async def is_best(self, step: int, program: Program) -> bool:
         """Score the program on the choosing dev rows after a step, record the score, and return whether it is better
-        than after every earlier step; the score before the training does not count.
+        than after every earlier step, so that the step becomes `best`; the score before the training does not count.
 
         Return False, with a note in the journal, where outages left too many rows without a score. Raises ProviderError
-        where no row has one.
+        where no row has one, and BudgetExceeded.
         """
         scores = await self._score(program)
         self._record(step, scores)

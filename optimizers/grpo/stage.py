@@ -129,8 +129,8 @@ class WeightStage:
         return found.rows
 
     def end_of_step(self, step: int, metrics: Mapping[str, float], split: Mapping[str, float]) -> None:
-        """Write a step's metrics to the journal, and score the weights if `evaluate_every` asks for it; called after each
-        update.
+        """Write a step's metrics to the journal; after every `evaluate_every` steps and the last one score the weights, and
+        save them where they are the best so far. Called after each update.
 
         `metrics` are the trainer's, `split` has the seconds of each part of the step.
         """

@@ -30,7 +30,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Cost:
-    """The amounts that a piece of work has spent, and the largest amounts of one LM call in it, by the names of the
+    """The amounts that a piece of work has spent, and the largest amounts of one LM call until then, by the names of the
     fields of `Spent` (`lm_calls`, `prompt_tokens`, `completion_tokens`, `usd`, `seconds`)."""
 
     spent: Mapping[str, float]

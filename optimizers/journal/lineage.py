@@ -107,7 +107,7 @@ def read_trees(run_dir: Path, passed_over: PassedOver | None = None) -> list[Sta
     progress.
 
     Lines of the journal that cannot be read are added to `passed_over` (None: they are dropped). Raises UsageError
-    where there is no run.
+    where there is no run, or its journal is of another version.
     """
     path = run_dir / FILE
     if not path.is_file():

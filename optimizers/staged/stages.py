@@ -46,8 +46,8 @@ class StageOutcome:
     """The result of one stage: its candidate, what it spent, its score `validate` on the choosing dev rows and its gain
     there (dictionaries with `mean` and `ci95`).
 
-    `steps` is the number of its training steps and `step_seconds` the median time of one; `test` is the test on the
-    confirming rows with `accept: stage` (None: none was made), `credit` the credit report (None: none was made).
+    `steps` is the number of its training steps and `step_seconds` the median time of one (0.0: none is known); `test` is the
+    test on the confirming rows with `accept: stage` (None: none was made), `credit` the credit report (None: none was made).
     """
 
     stage: str
@@ -201,14 +201,16 @@ def _run(
         if block.accept == "stage" and after.digest != best.digest:
             versions = [Candidate(), *(outcome.candidate for outcome in outcomes), after]
             tested = _of_stage(confirmation, versions, number, len(block.stages))
-        seconds = [event["seconds"] for event in journal.events if event["event"] == "step" and event["stage"] == key]
+        made = [event for event in journal.events if event["event"] == "step" and event.get("stage") == key]
+        # Optimizers of other packages record what they like beside a step's number.
+        seconds = [event["seconds"] for event in made if isinstance(event.get("seconds"), int | float)]
         outcome = StageOutcome(
             stage.optimizer,
             after if block.accept != "stage" or (tested is not None and tested["passed"]) else best,
             shared.spent.since(before),
             scores.estimate.as_json(),
             scores.against(scores_before).as_json(),
-            len(seconds),
+            len(made),
             median(seconds) if seconds else 0.0,
             tested,
             within.recall("credit"),

@@ -29,12 +29,13 @@ class CandidateSelector(Protocol):
 
 
 class TPE:
-    """A search by optuna's tree of Parzen estimators over all names together; the first `startup` combinations are random.
+    """A search by optuna's tree of Parzen estimators over all names together: `options` has the number of options of each, 2
+    or more.
 
-    The very first is index 0 everywhere: the program as it is. In the random ones a name of `doubted` keeps its index 0,
-    the author's option, with probability 1/2, since most of the other options may be bad. After the `startup` every other
-    combination is the best so far with one name changed, which finds in few trials what a model of all names together finds
-    in many.
+    The first combination is index 0 everywhere: the program as it is. The next `startup` are random; in them a name of
+    `doubted` keeps its index 0, the author's option, with probability 1/2, since most of the other options may be bad. After
+    these every other combination is the best so far with one name changed, which finds in few trials what a model of all
+    names together finds in many. A combination may come again. All draws follow from `seed`.
     """
 
     def __init__(

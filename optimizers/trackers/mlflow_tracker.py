@@ -28,8 +28,9 @@ class MLflowTracker:
         self._run = ""
 
     def begin(self, program: str, name: str, params: Mapping[str, Any], kept: str | None) -> str:
-        """Begin a run in MLflow called `name`, with these parameters, or open the run with the id `kept` again (None:
-        begin a new one); return its id. Without an experiment in the environment it is that called `program`."""
+        """Begin a run in MLflow called `name`, with these parameters cut after LONGEST (500) characters, or open the run with
+        the id `kept` again (None: begin a new one); return its id. Without an experiment in the environment it is that called
+        `program`, which is made if it does not exist."""
         if kept is not None:
             self._run = kept
             self._client.update_run(kept, status="RUNNING")

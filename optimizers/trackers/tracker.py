@@ -14,7 +14,8 @@ class Tracker(Protocol):
     """The interface of a client of MLflow or W&B, which keep parameters, metrics and files; an optimization is one run there.
 
     `begin` is called first, then `log` and `keep` any number of times, then `end`. What `begin` raises ends the
-    optimization before any LM is asked; what the others raise is told once, and the optimization goes on.
+    optimization before any LM call; what another raises is reported once, nothing more is called, and the optimization goes
+    on.
     """
 
     def begin(self, program: str, name: str, params: Mapping[str, Any], kept: str | None) -> str:

@@ -45,7 +45,7 @@ class Row:
     sampled: Sequence[float] | None = None
     """The log-probabilities of its tokens as the engine or server gave them that sampled it; None where unknown."""
     signal: bool = True
-    """True if the rewards of the row's group differ."""
+    """True if an advantage of the row's group is not 0."""
     weights: str = ""
     """The model that sampled it, with the digest of its adapter."""
 
@@ -65,10 +65,10 @@ def training_rows(
     the members.
 
     `constraint_of`, `adapter_of` and `sampled_of` return the call's grammar, the module's adapter, and the sampler's
-    log-probabilities. Calls for which `is_skipped` is True are left out, and so are groups without signal; with `silent`
-    the latter are rows whose `signal` is False, for losses that count all sampled rows. A row whose own advantage is 0 is
-    kept where others of its group are not 0: it moves nothing, but counts in the size of the loss. `agents` are the modules
-    whose members are turns.
+    log-probabilities. Calls for which `is_skipped` is True are left out, and so are groups whose advantages are all 0; with
+    `silent` the latter are rows whose `signal` is False, for losses that count all sampled rows. A row whose own advantage
+    is 0 is kept where others of its group are not 0: it moves nothing, but counts in the size of the loss. `agents` are the
+    modules whose members are turns.
     """
     return [
         Row(

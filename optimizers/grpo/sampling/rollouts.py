@@ -75,7 +75,8 @@ class SkippedRuns:
 
 @dataclass(frozen=True)
 class Wave:
-    """The rollouts of one training step. `lost` counts the runs that outages ended, which are in no group.
+    """Rollouts on some examples that are sampled together for a training step, which may draw several waves. `lost` counts
+    the program's runs that outages ended, which are in no group.
 
     `skipped_runs` has by teacher the counts of runs that are not trained on.
     """

@@ -176,8 +176,8 @@ class Teachers:
         the module.
 
         Raises Unfit for a reply that the program in training could not give: one that is longer than `max_tokens`, that
-        contains an end token, that is read as other outputs, or that the grammar of a constrained module does not
-        allow. `made` is the record of the call.
+        goes on after an end token, that is read as other outputs, or that the grammar of a constrained module does not
+        allow; and for inputs or outputs that the module's prompt cannot show. `made` is the record of the call.
         """
         plan, module, lm = prompt_program.plan, prompt_program.plan.modules[made.module], self.lms[made.module]
         ready, declared = prompt_program.resources.module(module, plan), plan.lms[module.lm]
@@ -224,7 +224,7 @@ def reads_as(module: Module, text: str, outputs: Mapping[str, Any], cut: bool, l
     """Return whether the module reads exactly these outputs in the reply `text`; `cut` says that it reached its limit of
     tokens.
 
-    With `lenient`, a reply that needs repairs counts too.
+    With `lenient`, a reply that needs repairs counts too; else only one whose sole fault is that it was cut.
     """
     try:
         reading = read(module.format, module.outputs, text, cut)

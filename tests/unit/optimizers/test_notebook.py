@@ -34,6 +34,7 @@ STEP = {"event": "step", "step": 4, "of": 10, "reward": 0.25}
             "steps, reward 0.250; best 75.0% [50.0, 90.0]",
         ),
         ([STARTED, {"event": "step", "step": 1}], "desk, stage 2 of 3: grpo steps"),
+        ([STARTED, {"event": "step", "step": 1, "of": None, "reward": "good"}], "desk, stage 2 of 3: grpo steps"),
         (
             [STARTED, STEP, {"event": "confirming", "rows": 48}, {"event": "note", "text": "a"}],
             "desk, scoring on 48 dev rows that confirm",

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 import lmprog
+from lmprog.cli.progress import OptimizeProgress
 from lmprog.errors import ProviderError, UsageError
 from lmprog.lms.lm import Completion, Request
 from lmprog.optimizers import optimizer as registry
@@ -96,6 +97,23 @@ def test_the_overlay_is_the_tuned_program(write_spec, fixed, tmp_path: Path) -> 
 def test_no_test_split_gives_no_test(write_spec, fixed, tmp_path: Path) -> None:
     tuned, _ = run(write_spec(stages("Guess."), ("  test: test.jsonl\n", "")), tmp_path / "run")
     assert tuned.report["test"] is None
+
+
+def test_an_optimizer_of_another_package_may_record_steps_of_its_own(
+    write_spec, fixed, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    def optimize(self, task) -> Candidate:
+        task.journal.record_step("step", 1, reward="good")
+        task.journal.record_step("step", 2, reward=0.5)
+        return Candidate()
+
+    monkeypatch.setattr(fixed, "optimize", optimize)
+    spec = write_spec(stages("Guess."), ("  test: test.jsonl\n", ""))
+    tuned, _ = run(spec, tmp_path / "run", listen=OptimizeProgress().listen)
+    (stage,) = tuned.report["stages"]
+    assert (stage["steps"], stage["step_seconds"]) == (2, 0.0)
+    said = capsys.readouterr().err
+    assert "  step 1\n" in said and "  step 2  reward 0.50\n" in said
 
 
 def test_resume_does_no_finished_stage_again(write_spec, fixed, tmp_path: Path) -> None:
