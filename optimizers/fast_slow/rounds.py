@@ -33,8 +33,8 @@ class Rounds:
         self.filters = filters or Filters(task)
 
     def kept(self, number: int) -> Population:
-        """Return the population after round `number`; before the first round it is the program that the stage began with,
-        alone.
+        """Return the population that prompt round `number` has recorded, as changes of words, the best first; START alone, the
+        words that the stage began with, for a round that has not ended (-1: before the first).
         """
         found = self.task.journal.part(f"round-{number}").recall("population")
         return [Candidate.from_json(member) for member in found] if found is not None else [START]

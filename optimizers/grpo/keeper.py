@@ -108,7 +108,8 @@ class Keeper:
         self.task.journal.record_step("dev", step, score=scores.estimate.as_json())
 
     def _usable(self, scores: Scores) -> bool:
-        """Return whether few enough rows are outages for a choice."""
+        """Return whether outages left so few of the choosing rows without a score (at most 5%) that a choice may be made by
+        the scores."""
         return not outages.too_many(len(scores.by_row), len(self.task.dev))
 
     def _complaint(self, whose: str, scores: Scores) -> str:
