@@ -7,16 +7,18 @@ from lmprog.compiler.draft import Draft
 from lmprog.compiler.environment import setting
 from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.plan import AdapterStore, Fleet
-from lmprog.compiler.yaml.source import Mapping, Node, Sequence
+from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
 FLEETS = (VLLM_PREFIX, "openai/")
 """Prefixes of the models that several servers may serve: those that are asked without litellm."""
 
 
 def api_base(draft: Draft, node: Node | None, model: str, what: str) -> Expression | Fleet | None:
-    """Return the address of an LM, or its fleet of servers; None where the spec sets none (`node` None).
+    """Return what the node `api_base` of an LM says: one address, as an expression over the environment, or a fleet of
+    servers; None where it is absent (`node` None), empty, or gives nothing that can be used.
 
-    A fleet for a model that is reached through litellm gets a finding. `what` names the place in messages.
+    A fleet gets a finding, and is returned, where `model` is reached through litellm, which has one address. `what` names
+    the LM in messages.
     """
     named = f"`api_base` of {what}"
     if not isinstance(node, Mapping | Sequence):
@@ -26,6 +28,9 @@ def api_base(draft: Draft, node: Node | None, model: str, what: str) -> Expressi
         fix = f"write one address, or a model that lmprog asks itself: {VLLM_PREFIX}... or openai/..."
         draft.report.add("LMP101", node.place, message, fix=fix)
     if isinstance(node, Sequence):
+        for item in node.items:
+            if isinstance(item, Scalar) and item.value is None:
+                draft.report.add("LMP101", item.place, f"an address of {named} is empty", fix="remove it")
         found = [setting(draft, item, named) for item in node.items]
         return Fleet(tuple(address for address in found if address is not None))
     file = node.get("discover")
@@ -35,10 +40,11 @@ def api_base(draft: Draft, node: Node | None, model: str, what: str) -> Expressi
 
 
 def adapter_store(draft: Draft, node: Node | None, model: str, what: str) -> AdapterStore | None:
-    """Return the place to which adapters are copied for the servers of an LM; None where the spec sets none (`node`
-    None).
+    """Return the place to which adapters are copied for the servers of an LM, from the node `adapter_store`; None where
+    that is absent (`node` None), lacks `write` or `read`, or may not be used, which has a finding: beside a `model` that
+    vLLM does not serve, or outside of the folder that an untrusted program may read.
 
-    It gets a finding beside a model that is not served by vLLM. `what` names the place in messages.
+    A folder without `://` is resolved from the spec's own. `what` names the LM in messages.
     """
     if node is None:
         return None

@@ -62,6 +62,7 @@ class Backend:
 
 
 def _in_process(prefix: str) -> Backend:
+    """Return the record of a backend whose models transformers loads in this process."""
     return Backend(
         prefix,
         LOCAL,
@@ -120,7 +121,11 @@ def prefixes() -> Iterable[str]:
 
 @cache
 def backend_of(model: str) -> Backend:
-    """Return the backend of a model by its name; the backend litellm where the prefix has no record, or a broken one."""
+    """Return the backend of a model by its name: the record of its prefix, or that of an LM behind litellm where the
+    prefix has no record, or a broken one.
+
+    A name without a prefix is one of OpenAI's, as for litellm, and can be fine-tuned. Each name is looked up once.
+    """
     prefix, slash, _ = model.partition("/")
     if not slash:
         return Backend("", API, finetunes=FINE_TUNING, telemetry="openai")
@@ -131,7 +136,8 @@ def backend_of(model: str) -> Backend:
 
 
 def model_folder(model: str) -> Path | None:
-    """Return the local folder in the name of a model that runs in this process (`hf/FOLDER`); None where it names no folder."""
+    """Return the folder that a local model's name holds (`hf/FOLDER`, from the working directory); None for `embedded/`,
+    for models of servers, and where no such folder exists."""
     prefix, _, rest = model.partition("/")
     folder = Path(rest)
     return folder if backend_of(model).local and prefix != "embedded" and rest and folder.is_dir() else None

@@ -20,30 +20,32 @@ FEWEST_CONFIRMING = 20
 """Rows below which a test of a gain says next to nothing: fewer rows confirm no change."""
 FEWEST_CHOOSING = 10
 """Rows below which a choice between candidates is little better than a draw."""
+MOST = 10**15
+"""The highest count of calls or turns that a worst case names; more are taken for as many, since no run makes them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A call site: a step that calls a module, with the most calls of it in one run (`times`).
-
-    `plan` is the program that the step is in; `inner` is True in a sub-program.
+    """A step that calls a module: the program that it is in (`plan`), the `module`, its `call`, and the most LM calls that
+    it makes in one run (`times`), those of an agent's turns, of loops and of retries included.
     """
 
     plan: Plan
     module: Module
     call: ModuleCall
     times: int
-    """LM calls in one run, at most."""
+    """At most MOST."""
     inner: bool
     """True if the step is in a sub-program, whose inputs do not come from a row."""
 
 
 @dataclass
 class Bounds:
-    """The most that one run of a program can use: LM calls by module, tokens, US dollars (None: unknown) and calls of tools
-    that write.
+    """The worst case of one run of a program, as `bounds` counts it: LM calls by module, tokens, US dollars (None: unknown)
+    and calls of tools that write, with one call for each turn of an agent but the last.
 
-    `bounded` is False where a `foreach` without `at_most` is taken to have one item; `sites` are the call sites.
+    Prompt tokens are estimated from characters; an argument of unknown length counts as long as a reply. A reply counts
+    `max_tokens`, or 256 where an LM sets none. `sites` are the call sites.
     """
 
     calls: dict[str, int] = field(default_factory=dict)
@@ -53,7 +55,8 @@ class Bounds:
     usd: float | None = 0.0
     """Cost in US dollars; None where the price of a model is unknown."""
     bounded: bool = True
-    """False where a `foreach` has no `at_most`, and no row says how long its list is: it is taken to have one item."""
+    """False where a `foreach` has no `at_most`, and neither rows nor constants say how long its list is: it is taken to
+    have one item."""
     sites: list[Site] = field(default_factory=list)
     writes: dict[str, int] = field(default_factory=dict)
     """Calls of tools that write; those of a sub-program are named `<step>.<tool>`."""
@@ -72,7 +75,8 @@ class Bounds:
 
 
 def calls(plan: Plan) -> int:
-    """Return the most LM calls of one run and of its scoring by the metric of `optimize`."""
+    """Return the most LM calls of one run and of one run of each judge of `optimize`'s metric and rewards; without
+    `optimize` those of the run alone."""
     return bounds(plan).total_calls + sum(bounds(judge).total_calls for judge in judges(plan))
 
 
@@ -100,7 +104,11 @@ def judges(plan: Plan, scored_by: str | None = None) -> list[Plan]:
 
 
 def bounds(plan: Plan, rows: Iterable[Mapping[str, Any]] = ()) -> Bounds:
-    """Return the worst case of one run, with the lengths of the inputs taken from `rows`."""
+    """Return the worst case of one run of a program.
+
+    `rows` are rows of data, whose longest values say how long the inputs are in prompts; without rows an input counts as
+    long as a reply. How many items a `foreach` over inputs has is in the plan already (`known_lists`).
+    """
     found = Bounds()
     longest = longest_inputs(rows)
     _steps(plan, plan.steps, 1, "", found, longest)
@@ -110,8 +118,8 @@ def bounds(plan: Plan, rows: Iterable[Mapping[str, Any]] = ()) -> Bounds:
 def dev_split(dev: int, accept: str = "composition") -> tuple[int, int]:
     """Return two numbers: how many of `dev` dev rows choose between candidates, and how many confirm the choice.
 
-    Half of them confirm, but at least FEWEST_CONFIRMING (20). Where that leaves fewer than FEWEST_CHOOSING (10), and
-    with `accept` `point`, all rows choose and none confirms.
+    Half of them, rounded down, confirm, but at least FEWEST_CONFIRMING (20). Where that leaves fewer than
+    FEWEST_CHOOSING (10), and with `accept` `point`, all rows choose and none confirms.
     """
     confirming = max(FEWEST_CONFIRMING, dev // 2)
     if accept == "point" or dev - confirming < FEWEST_CHOOSING:
@@ -120,7 +128,8 @@ def dev_split(dev: int, accept: str = "composition") -> tuple[int, int]:
 
 
 def longest_inputs(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Return the length in characters of the longest value of each column."""
+    """Return the length in characters of the longest value of each column: of a text itself, of other values as `str`
+    writes them. A column whose texts are all empty is left out."""
     longest: dict[str, int] = {}
     for row in rows:
         for name, value in row.items():
@@ -131,14 +140,14 @@ def longest_inputs(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def turns(plan: Plan, step: Step) -> int:
-    """Return the most turns of the loop that `step` is; 1 where its bound has no positive integer value. `plan` has the
-    constants that the bound may read."""
+    """Return the most turns of the loop that `step` is, at most MOST; 1 for another step, and where the loop's bound has no
+    positive integer value. `plan` has the constants that the bound may read."""
     most = parts.bound(step)
     try:
         value = most.evaluate({"vars": plan.vars}) if most is not None else 1
     except EvaluationError:
         return 1
-    return value if isinstance(value, int) and value > 0 else 1
+    return min(value, MOST) if isinstance(value, int) and value > 0 else 1
 
 
 def _steps(
@@ -149,9 +158,10 @@ def _steps(
         count = times * (1 + step.retry)
         if step.foreach is not None:
             most = step.foreach.at_most if step.foreach.at_most is not None else step.foreach.known
-            if most is None:
-                found.bounded = found.bounded and step.foreach.items.constant
-            count *= _items(plan, step.foreach.items, most)
+            most = most if most is not None else _length(plan, step.foreach.items)
+            found.bounded = found.bounded and most is not None
+            count *= most if most is not None else 1
+        count = min(count, MOST)
         if isinstance(action, ModuleCall) and action.module in plan.modules:
             module = plan.modules[action.module]
             _module(plan, module, action, count, prefix, found, longest)
@@ -164,7 +174,7 @@ def _steps(
         elif isinstance(action, ProgramCall):
             _steps(action.plan, action.plan.steps, count, f"{prefix}{step.path}.", found, {})
         else:
-            _steps(plan, parts.inner(step), count * turns(plan, step), prefix, found, longest)
+            _steps(plan, parts.inner(step), min(MOST, count * turns(plan, step)), prefix, found, longest)
 
 
 def _writes(plan: Plan, name: str, times: int, prefix: str, found: Bounds) -> None:
@@ -174,9 +184,10 @@ def _writes(plan: Plan, name: str, times: int, prefix: str, found: Bounds) -> No
 
 
 def known_lists(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> Plan:
-    """Return the plan with each `foreach` over an input limited to the most items that this input has in any of the rows.
+    """Return the plan with the most items that each `foreach` has for any of `rows` noted in it (`Foreach.known`), where its
+    list is made of inputs alone and it has no `at_most`; nothing is noted where a row has no such list.
 
-    Without rows the plan is returned unchanged.
+    Without rows the plan is returned unchanged. Sub-programs are not looked into.
     """
     return replace(plan, steps=tuple(_known(plan, step, rows) for step in plan.steps)) if rows else plan
 
@@ -196,15 +207,14 @@ def _known(plan: Plan, step: Step, rows: Sequence[Mapping[str, Any]]) -> Step:
     return step if over is step.foreach else replace(step, foreach=over)
 
 
-def _items(plan: Plan, items: Expression, at_most: int | None) -> int:
-    if at_most is not None:
-        return at_most
-    if all(name[0] == "vars" for name in items.references):
-        try:
-            return max(1, len(items.evaluate({"vars": plan.vars})))
-        except (EvaluationError, TypeError):
-            return 1
-    return 1
+def _length(plan: Plan, items: Expression) -> int | None:
+    """Return the length of a list that is made of the program's constants, at least 1; None for any other list."""
+    if not all(name[0] == "vars" for name in items.references):
+        return None
+    try:
+        return max(1, len(items.evaluate({"vars": plan.vars})))
+    except (EvaluationError, TypeError):
+        return None
 
 
 def _module(
@@ -216,7 +226,7 @@ def _module(
     found: Bounds,
     longest: Mapping[str, int],
 ) -> None:
-    count = times * (1 + module.retry) * (module.max_turns if module.tools else 1)
+    count = min(MOST, times * (1 + module.retry) * (module.max_turns if module.tools else 1))
     name = f"{prefix}{module.id}"
     found.calls[name] = found.calls.get(name, 0) + count
     found.sites.append(Site(plan, module, call, count, bool(prefix)))
@@ -237,7 +247,8 @@ def _module(
 
 
 def argument_characters(argument: Expression, longest: Mapping[str, int]) -> int | None:
-    """Return the most characters of an argument that is an input or a literal; None for any other argument.
+    """Return the most characters of an argument of a call: those of a literal's text, or the longest value of the input
+    that it is; None for an input that `longest` lacks, and for any other argument.
 
     `longest` has the length of the longest value of each input.
     """
@@ -251,9 +262,11 @@ def argument_characters(argument: Expression, longest: Mapping[str, int]) -> int
 
 
 def static_characters(module: Module, known: bool = True) -> int:
-    """Return the number of prompt characters that are the same for every row: layout, instructions and demos.
+    """Return the number of characters of a module's prompt that do not depend on the row: the text of its templates for
+    system and user (once more for each demo), instructions, and demos.
 
-    With `known`, count only text that is certainly sent: text under an `if` or `for` is left out.
+    With `known`, count only what is certainly sent: no text under an `if` or `for`, and the shortest demos where only some
+    are shown. Without it, count all text of the templates, and the longest demos.
     """
     layout = module.layout
     system, user = layout.system, layout.user
@@ -270,8 +283,8 @@ def static_characters(module: Module, known: bool = True) -> int:
 
 
 def demo_lengths(module: Module, least: bool = False) -> list[int]:
-    """Return the lengths in characters of the demos that one call is shown: the longest demos that it may be shown, or with
-    `least` the shortest.
+    """Return the lengths in characters of the demos that one call is shown, one number a demo, without layout: of all
+    demos, or of as many as `nearest` allows, the longest first, with `least` the shortest first.
     """
     lengths = [sum(len(str(value)) for value in demo.values()) for demo in module.demos]
     return lengths if module.nearest is None else sorted(lengths, reverse=not least)[: module.nearest]

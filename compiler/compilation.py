@@ -36,25 +36,24 @@ from lmprog.compiler.types.syntax import TypeReader
 from lmprog.compiler.types.values import Binder, constant_value, scalars, seeming_reads
 from lmprog.compiler.yaml.files import followed, root_of
 from lmprog.compiler.yaml.layers import candidate, override, read_extended
-from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Source
+from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Source, placed
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """The result of compiling a file: its findings, and the plan (None where a finding is an error).
-
-    `read` are all files that were looked at, `servers` the MCP servers that the program names, and `draft` is the program
-    as far as it could be read (None: not at all).
+    """The result of `compile_file`: the findings of a program and its sub-programs, and the program's plan (None where a
+    finding is an error).
     """
 
     plan: Plan | None
     findings: tuple[Finding, ...]
     read: tuple[Path, ...] = ()
-    """The programs and overlays that were read: the file, those that it extends or calls."""
+    """The YAML files that were read: the program, what it extends, and the programs that it names."""
     servers: tuple[Server, ...] = field(default=(), repr=False, compare=False)
     """The MCP servers that the program and its sub-programs name, for `lmprog tools`."""
     draft: Draft | None = field(default=None, repr=False, compare=False)
-    """The facts found about the program, also where it has errors; None where the file cannot be read."""
+    """The program as far as it was read, also where it has errors; None where the file cannot be read at all, or is of a
+    newer version of the language. Of an ensemble: the program without its members' changes."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -75,14 +74,14 @@ def compile_file(
     confined: bool = False,
 ) -> Compilation:
     """Compile the program at `path`; return the plan (None where there are errors) with the findings. Mistakes in the
-    program are findings, and raise nothing.
+    program, and a file that cannot be read, are findings, and raise nothing.
 
     `overrides` are values by dotted path of keys (`--set`), `lms` models by LM id (`--lm`), `change` an overlay as
     plain values, laid on top (None: no overlay). With `imports` False no user code runs; with `data` False no rows are
     read, and the checks that need them are skipped. `stage_configs` returns the pydantic Config of an optimizer by
     name, to check its options (None: options are not checked), and `stage_names` the names of all optimizers.
     `confined`, for a program that is not trusted, reads nothing outside of the git checkout (else the folder) of the
-    program.
+    program. Python's garbage collector is off meanwhile.
     """
     report = Report()
     options = Options(imports, data, stage_configs, root_of(Path(path)) if confined else None, stage_names=stage_names)
@@ -102,7 +101,11 @@ def compile_file(
 
 
 class _Program:
-    """Compiles a program and, through `sub`, those that it calls."""
+    """The compiler of one file, with compilers of its own for the programs that its steps call.
+
+    `around` are the paths of the programs that call this one, from the outermost; `subs` keeps each called program's plan
+    by path (None: it has errors).
+    """
 
     def __init__(self, report: Report, options: Options, around: tuple[Path, ...] = ()) -> None:
         self.report, self.options, self.around = report, options, around
@@ -118,11 +121,11 @@ class _Program:
         change: Map[str, Any] | None = None,
         named: Place | None = None,
     ) -> Plan | None:
-        """Return the plan of the file at `path`, also where it has mistakes, which become findings of the report;
+        """Return the plan of the file at `path`, also where it has mistakes, which become findings of the report; None
+        where the file cannot be read, is of a newer version of the language, or is an ensemble with errors.
 
-        None where it cannot be read, is of a newer version of the language, or is an ensemble with errors. `overrides`
-        are values by dotted path (`--set`), `lms` models by LM id (`--lm`), `change` is a candidate's overlay (None:
-        there is none), and `named` the place in another program that names the file (None: none does).
+        `overrides` are values by dotted path (`--set`), `lms` models by LM id (`--lm`), `change` is a candidate's overlay
+        (None: there is none), and `named` the place in another program that names the file (None: none does).
         """
         self.path = path
         root = read_extended(path, self.report, within=self.options.root, named=named)
@@ -148,7 +151,8 @@ class _Program:
         return plan
 
     def _ensemble(self, root: Mapping, lms: Map[str, str]) -> Plan | None:
-        """Return the plan of an ensemble, whose members have the overrides and models that were given for it."""
+        """Return the plan of the ensemble whose spec is `root`, each member with the models of `lms`; None where the
+        program without the members' changes, or a member, has errors."""
         shared = self._draft(root, lms)
         whole = self._compiled(shared)
         ensembles.check(shared, whole)
@@ -163,7 +167,7 @@ class _Program:
         return replace(plan, optimize=whole.optimize, members=members)
 
     def _member(self, root: Mapping, lms: Map[str, str]) -> Plan:
-        """Return the plan of one member of an ensemble."""
+        """Return the plan of the member of an ensemble whose whole spec is `root`, also where it has mistakes."""
         inner = _Program(self.report, replace(self.options, evaluation=False), self.around)
         inner.path, inner.subs = self.path, self.subs
         with self._unsaid("LMP202"):  # of the program that all of them are it is said what nobody reads
@@ -171,7 +175,7 @@ class _Program:
 
     @contextmanager
     def _unsaid(self, code: str) -> Iterator[None]:
-        """Leave out the findings of this code that are made meanwhile."""
+        """Remove, at the end of the `with` block, the findings of the code `code` that were made within it."""
         before = set(self.report.findings)
         yield
         for key in self.report.findings.keys() - before:
@@ -179,6 +183,8 @@ class _Program:
                 del self.report.findings[key]
 
     def _version(self, root: Mapping) -> bool:
+        """Report a version of the language that is missing, wrong or not first in the file; return False for a newer one,
+        of which nothing more is read."""
         node = root.get("lmprog")
         if node is None:
             if any(nearest(key, ["lmprog"]) for key in root.entries):
@@ -224,7 +230,7 @@ class _Program:
         return draft
 
     def _lost(self, draft: Draft) -> None:
-        """Count what the parts that do not fit seem to read and name as read and named: they have their finding."""
+        """Mark as used what the parts that were left out with a finding seem to read and name."""
         for lost in self.report.lost:
             for scalar in scalars(lost):
                 if isinstance(scalar.value, str):
@@ -252,6 +258,10 @@ class _Program:
         if not hasattr(found, "model_fields"):
             self.report.add("LMP101", node.place, f"`{text}` is no pydantic model")
             return UNKNOWN
+        if found.__pydantic_root_model__:
+            message = f"`{text}` is a root model of pydantic, whose values have no fields"
+            self.report.add("LMP101", node.place, message, fix="write the type of its root, such as list[str]")
+            return UNKNOWN
         return replace(pydantic_type(found), source=text, model=named)
 
     def _rebound(self, draft: Draft, lms: Map[str, str]) -> None:
@@ -262,7 +272,8 @@ class _Program:
                 self.report.add("LMP103", Place(source, 1, 1), f"the program has no LM `{id}`", fix=fix)
 
     def _gather(self, draft: Draft, members: tuple[Plan, ...]) -> None:
-        """Make the draft that of an ensemble: its members use its LMs and vars, and a judge is a module of its own."""
+        """Prepare the draft of an ensemble: mark the LMs and vars of its `members` as used, and add its judge as a module;
+        without `members`, only mark the judge's LM."""
         judge = ensembles.judge_of(draft.root)
         if judge is not None:
             draft.used.add(("lms", judge))
@@ -300,29 +311,17 @@ class _Program:
         self._outputs(draft, replace(scope, steps=visible, where="in `outputs`"))
 
     def _only_module(self, draft: Draft) -> Mapping:
-        """Return the implicit step that calls the only module of a program without steps."""
+        """Return `steps:` with one step, which calls the only module of a program without steps; a program without
+        `inputs` gets those of the module."""
         ((id, module),) = draft.modules.items()
         entry = draft.node("modules", id)
         assert isinstance(entry, Mapping)
         if draft.root.get("inputs") is None and not draft.dropped_top("inputs"):
             draft.inputs = dict(module.inputs)
-
-        def scalar(text: str) -> Scalar:
-            return Scalar(entry.source, entry.line, entry.column, text, text, '"')
-
-        given = {name: scalar(f"${{{{ inputs.{name} }}}}") for name in module.inputs if name in draft.inputs}
-        keys = {name: scalar(name) for name in given}
-        call = Mapping(
-            entry.source,
-            entry.line,
-            entry.column,
-            {
-                "module": scalar(id),
-                "with": Mapping(entry.source, entry.line, entry.column, dict(given), keys),
-            },
-            {"module": scalar("module"), "with": scalar("with")},
-        )
-        return Mapping(entry.source, entry.line, entry.column, {id: call}, {id: scalar(id)})
+        given = {name: f"${{{{ inputs.{name} }}}}" for name in module.inputs if name in draft.inputs}
+        steps = placed({id: {"module": id, "with": given}}, entry)
+        assert isinstance(steps, Mapping)
+        return steps
 
     def _outputs(self, draft: Draft, scope: Scope) -> None:
         node = draft.root.map("outputs")

@@ -32,7 +32,11 @@ _PARAMETERS = {
 
 
 def read_vars(draft: Draft) -> dict[str, Any]:
-    """Return the values of `vars:` by name; the value of `{file: labels.txt}` is the list of the file's lines."""
+    """Return the values of `vars:` by name. The value of `{file: labels.txt}` is the list of the file's lines, stripped and
+    without blank ones; None, with a finding, where the file cannot be read, whose name is added to `draft.unknown_vars`.
+
+    A text with `${{ }}` gets a finding and stays a text.
+    """
     node = draft.root.map("vars")
     values: dict[str, Any] = {}
     for name, entry in node.entries.items() if node else ():
@@ -69,7 +73,7 @@ def _lines(draft: Draft, node: Node, name: str) -> list[str] | None:
 
 
 def var_types(draft: Draft) -> Object:
-    """Return the types of `vars:`; UNKNOWN for one whose file could not be read."""
+    """Return the types of `vars:`; UNKNOWN for one whose file or YAML could not be read."""
     unknown = draft.unknown_vars | (draft.root.map("vars").dropped if draft.root.map("vars") else frozenset())  # type: ignore[union-attr]
     fields: list[tuple[str, Type]] = [
         (name, type_of(value)) for name, value in draft.vars.items() if name not in unknown
@@ -152,9 +156,11 @@ def _cache(node: Mapping) -> Cache | None:
 
 
 def _trusted(node: Mapping, model: str, here: bool) -> bool:
-    """Return whether private values may reach the model.
+    """Return whether private values may reach `model`, by the LM's key `trusted`; without the key, whether the model runs
+    in this process (`here`).
 
-    A `trusted: true` in the program holds only for the model named beside it, not for a model bound in its place.
+    A `trusted: true` of the file holds only for the model that the file names, not for one bound in its place (`--lm`);
+    one of `--set`, and `trusted: false`, hold for any model.
     """
     said = node.get("trusted")
     if said is None:
@@ -164,9 +170,10 @@ def _trusted(node: Mapping, model: str, here: bool) -> bool:
 
 
 def _weights(draft: Draft, node: Mapping, model: str, what: str) -> str | None:
-    """Return the weights that a vLLM server serves, or None.
+    """Return the model (`hf/...`) under `weights` of an LM, which its vLLM server serves; None where there is none, or where
+    vLLM does not serve `model`, which may have been bound in place of the file's.
 
-    None where they are not given, and for models of other providers, which another program may have bound.
+    A name that cannot be loaded in this process gets a finding, and is returned.
     """
     weights: str | None = node.value("weights")
     weights = as_model(weights) if weights is not None else None
@@ -181,7 +188,8 @@ def _weights(draft: Draft, node: Mapping, model: str, what: str) -> str | None:
 
 
 def read_export(draft: Draft) -> Export | None:
-    """Return the destination of traces in `export:`; None where there is none."""
+    """Return the destination of traces under `export: traces:`, a path being a destination of the kind `file`; None where
+    the spec has none, or none that could be read."""
     node = draft.root.map("export")
     traces = node.get("traces") if node is not None else None
     if isinstance(traces, Scalar):
@@ -209,7 +217,7 @@ def _headers(draft: Draft, node: Mapping, what: str) -> dict[str, Expression]:
 
 
 def _model_name(draft: Draft, node: Node, model: str) -> None:
-    """Report a model name that is a folder; litellm resolves a few other names without a provider."""
+    """Report a model name without a prefix that is a folder beside the spec; other such names are left to litellm."""
     folder = node.source.folder / model
     if refusal(folder, draft.options.root) is None and folder.is_dir():
         draft.report.add(
@@ -221,7 +229,8 @@ def _model_name(draft: Draft, node: Node, model: str) -> None:
 
 
 def settings(draft: Draft, node: Node, what: str) -> Any:
-    """Return a tool's options as plain values, with an Expression for each `${{ }}`. `what` names the place in
+    """Return the options of a tool or a destination of traces as plain values, with an Expression over the environment in
+    place of each text with `${{ }}`: one of the value None where the text has a finding. `what` names the options in
     messages."""
     if isinstance(node, Mapping):
         return {key: settings(draft, value, f"`{key}` of {what}") for key, value in node.entries.items()}
@@ -233,7 +242,11 @@ def settings(draft: Draft, node: Node, what: str) -> Any:
 
 
 def adapter(draft: Draft, node: Node | None) -> AdapterReference | None:
-    """Return the adapter that a node names, by path or mapping; None for None. Relative paths start at the node's file."""
+    """Return the adapter that a node names, by its path (relative to the node's file), by `hf://...`, or by a mapping with
+    digests; None for None, for a mapping without `path`, and, with a finding, for a path that may not be read.
+
+    A folder that does not exist, and a wrong name of a repository, get a finding and are returned.
+    """
     if node is None:
         return None
     entry = node if isinstance(node, Mapping) else None
@@ -261,7 +274,11 @@ def adapter(draft: Draft, node: Node | None) -> AdapterReference | None:
 
 
 def pick_lm(draft: Draft, node: Mapping, id: str) -> str:
-    """Return the id of a module's LM: the one that it names, or the program's only one."""
+    """Return the id of the LM of the module `id`: the one that its node names, also (with a finding) where the program has
+    no such LM, or the program's only one; empty, with a finding, where the module names none of several.
+
+    The LM is marked as used.
+    """
     named = node.get("lm")
     known = list(draft.lms) + sorted(draft.dropped("lms"))
     if named is not None:

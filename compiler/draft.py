@@ -22,23 +22,22 @@ StageConfigs = Callable[[str], Any]
 
 @dataclass(frozen=True, eq=False)
 class Options:
-    """The options of `compile_file`, which hold for a program and its sub-programs.
+    """The options of `compile_file`, which hold for a program and, but for `evaluation`, for the programs that it runs.
 
-    Without `imports` no user code runs, without `data` no rows are read, and without `evaluation` data, metrics and
-    `optimize` are not read. `stage_configs` returns the options of an optimizer by name (None: stage options are not
-    checked), `stage_names` the names of all optimizers. `root` is the folder outside of which nothing is read (None: no
-    limit).
+    Without `imports` no user code runs, without `data` no rows are read, and without `evaluation` data, metrics, tests and
+    `optimize` are not read. `stage_configs` returns the pydantic Config of an optimizer by its name (None: stage options
+    are not checked).
     """
 
     imports: bool = True
     data: bool = True
     stage_configs: StageConfigs | None = None
     root: Path | None = None
-    """The folder that holds all files an untrusted program may read; None where it may read any."""
+    """The folder outside of which nothing is read, for a program that is not trusted; None where any file may be read."""
     evaluation: bool = True
-    """False for a sub-program, whose data, metrics, optimize and tests do not matter."""
+    """False for a sub-program and a member of an ensemble, whose data, metrics, optimize and tests do not matter."""
     stage_names: Callable[[], Iterable[str]] = tuple
-    """The optimizers that are installed, for the message about one that is not."""
+    """Returns the names of the optimizers that are installed, for the message about one that is not."""
 
 
 @dataclass
@@ -47,9 +46,9 @@ class Draft:
     read.
 
     The parts have the names of the spec's blocks (`vars`, `inputs`, `lms`, `tools`, `modules`, `steps`, `outputs`,
-    `data`, `metrics`, `optimize`, `export`); `optimize` and `export` are None where the spec has no such block. A part
-    that could not be read is absent or has the type UNKNOWN, and has its finding in `report`. `compile` compiles a
-    sub-program, and `binder` makes expressions.
+    `data`, `metrics`, `optimize`, `export`); `optimize` and `export` are None where the spec has no such block, or it is
+    not read yet. A part that could not be read is absent or has the type UNKNOWN, and has its finding in `report`.
+    `binder` makes the expressions of the program.
     """
 
     path: Path
@@ -57,7 +56,8 @@ class Draft:
     report: Report
     options: Options
     compile: Callable[[Path, Place, str], Plan | None]
-    """Compiles a sub-program: its path, where it is named, and what names it."""
+    """Returns the plan of a sub-program by its path, the place that names it, and words for what names it; None, with a
+    finding, where it has errors."""
     binder: Binder
     vars: dict[str, Any] = field(default_factory=dict)
     unknown_vars: set[str] = field(default_factory=set)
@@ -95,9 +95,9 @@ class Draft:
     """Names that the program refers to, as `("lms", id)`; other declarations are reported as unused."""
 
     misnamed: set[str] = field(default_factory=set)
-    """Ids that something misspelt was probably meant to name."""
+    """Ids that a misspelt name was probably meant to be, so that they are not reported as unused."""
     unsure: set[str] = field(default_factory=set)
-    """Modules whose templates have findings, so that nobody says what they do not read."""
+    """Ids of modules whose templates have findings, so that no finding is made of what they do not read."""
 
     @property
     def source(self) -> Source:
@@ -105,7 +105,8 @@ class Draft:
         return self.root.source
 
     def node(self, *path: str) -> Node | None:
-        """Return the node at a path of keys; None where there is none."""
+        """Return the node at a path of keys from the top of the spec; None where there is none, also where it was left out
+        with a finding."""
         found: Node | None = self.root
         for key in path:
             if not isinstance(found, Mapping):
@@ -122,7 +123,8 @@ class Draft:
         return self.root.place
 
     def key(self, *path: str) -> Place:
-        """Return the place of the key at the end of a path of keys."""
+        """Return the place of the key at the end of a path of keys; of the mapping, or the nearest node above, where the
+        key is absent."""
         around = self.node(*path[:-1])
         return around.key_place(path[-1]) if isinstance(around, Mapping) else self.place(*path[:-1])
 
@@ -150,7 +152,8 @@ class Draft:
         self.used |= {("tools", name), ("tools", name.partition(".")[0])}
 
     def meant(self, section: str, id: str) -> None:
-        """Mark as used the id of a section that is nearest to the unknown `id`, so that it is not reported as unused too."""
+        """Mark as used the id of a section that the unknown `id` probably means (where none is near, `id` itself), so that
+        it is not reported as unused too."""
         close = nearest(id, getattr(self, section)) or id
         self.used.add((section, close))
         self.misnamed.add(close)
@@ -160,9 +163,10 @@ class Draft:
         return section in self.root.dropped
 
     def reachable(self, node: Node, what: str, text: str) -> Path | None:
-        """Return the path that a node names, with links followed; None, with a finding, where it may not be read.
+        """Return the path `text`, relative to the file of `node`, with links followed, whether it exists or not; None, with
+        a finding, where it may not be read.
 
-        A program that is not trusted may read only files under a root folder. `what` names the place in messages.
+        A program that is not trusted may read only files under `options.root`. `what` names the path in messages.
         """
         path = followed(node.source.folder / text)
         refused = refusal(path, self.options.root)
@@ -173,7 +177,7 @@ class Draft:
 
     def file(self, node: Node, what: str) -> Path | None:
         """Return the existing file that a node names, relative to the node's own file; None, with a finding, if there
-        is none. `what` names the place in messages."""
+        is none, it may not be read, or the node is no text. `what` says in messages what names the file."""
         text = node.plain()
         if not isinstance(text, str):
             self.report.add("LMP101", node.place, f"{what} must name a file")

@@ -45,7 +45,8 @@ def judge_of(root: Mapping) -> str | None:
 
 
 def member_roots(root: Mapping) -> list[Mapping]:
-    """Return the spec of each member of an ensemble: the program's, with the member's modules laid over it."""
+    """Return the spec of each member of an ensemble, whose tree is `root`: the program's own without `ensemble`, with the
+    member's modules laid over it; empty where there is no list of members."""
     node = root.map(KEY)
     listed = node.get("members") if node is not None else None
     alone = root.copy()
@@ -60,7 +61,8 @@ def member_roots(root: Mapping) -> list[Mapping]:
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report names in an ensemble that the program does not have, and programs that must not be run several times.
+    """Report modules, outputs and LMs in the block `ensemble` that the program does not have, and each tool that writes,
+    which every member would call.
 
     `draft` and `plan` are of the program without the members' changes.
     """
@@ -88,8 +90,8 @@ def check(draft: Draft, plan: Plan) -> None:
 
 
 def laid_out(root: Mapping, members: Sequence[Plan]) -> Mapping:
-    """Return the spec of an ensemble, whose tree is `root`, as an ordinary program: its steps run the members and pick one
-    answer.
+    """Return the spec of an ensemble, whose tree is `root` (left as it is), as an ordinary program: a step runs each of
+    the compiled `members`, further steps pick one of their answers by vote or judge, and its outputs are that answer.
     """
     node = root.map(KEY)
     assert node is not None
@@ -124,9 +126,10 @@ def laid_out(root: Mapping, members: Sequence[Plan]) -> Mapping:
 
 
 def judging_module(lm: str, members: int, here: bool) -> Module:
-    """Return the module by which the LM `lm` picks the best of the answers of `members` members.
+    """Return the module by which the LM of the id `lm` picks the best of the answers of `members` members: its inputs are
+    `task` and `answers`, its output is the number of an answer, from 1, as text.
 
-    With `here` the LM runs in this process, and its reply is constrained to one of them.
+    With `here` the LM can constrain its reply to these numbers, and does.
     """
     return Module(
         JUDGE,

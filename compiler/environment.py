@@ -13,8 +13,9 @@ ENVIRONMENT = Scope({"env": JSON}, where="in `lms`, `tools` and `export`")
 
 
 def setting(draft: Draft, node: Node | None, what: str) -> Expression | None:
-    """Return a setting as an expression over the environment; None where it is absent (`node` None) or empty. `what`
-    names it in messages."""
+    """Return a setting, such as an API key, as an expression over the environment (a constant where it is written out);
+    None where it is absent (`node` None) or empty, and, with a finding, where it cannot be read. `what` names it in
+    messages."""
     if node is None:
         return None
     if isinstance(node, Scalar) and node.value is None:

@@ -20,10 +20,11 @@ USD = {
 LEAST_ROWS = 10
 """The fewest rows that OpenAI and Azure train on."""
 MAX_BYTES = 512_000_000
-"""The largest file of rows that they take."""
+"""The size in bytes of the largest file of rows that OpenAI and Azure take."""
 MAX_TOKENS = 65_536
-"""The longest row in tokens; they cut what is longer. Their older models take less (OLDER)."""
+"""The length in tokens of the longest row that OpenAI and Azure train on whole; they cut longer ones."""
 OLDER = {"gpt-3.5-turbo": 16_385, "gpt-35-turbo": 16_385}
+"""By the beginning of the names of older models: the length in tokens of the longest row, in place of MAX_TOKENS."""
 
 
 def base_of(model: str) -> str:
@@ -35,20 +36,21 @@ def base_of(model: str) -> str:
 
 
 def tuned_name(lm: LM, model: str | None = None) -> str:
-    """Return a name of the form that OpenAI gives to a model which has come out of a job (`openai/ft:MODEL:tuned`), by
-    which tables have its price. `model` None: the base model of the LM."""
+    """Return a name for the model that a job makes of an LM, in the form of OpenAI's (`openai/ft:MODEL:tuned`), by which
+    the table of models has its price. `model` is the model that the job trains (None: the base model of the LM)."""
     prefix, slash, _ = lm.model.rpartition("/")
     return f"{prefix}{slash}ft:{model or base_of(lm.model)}:tuned"
 
 
 def most_tokens(model: str) -> int:
-    """Return the most tokens of a training row that the provider takes for a base model."""
+    """Return the length in tokens of the longest training row that OpenAI and Azure take whole for a base model, named
+    without its prefix."""
     return next((most for name, most in OLDER.items() if model.startswith(name)), MAX_TOKENS)
 
 
 def training_usd(lm: LM, model: str | None = None) -> float | None:
-    """Return the price in US dollars of training on one token: the spec's, else that of OpenAI's list; None where it is
-    unknown.
+    """Return the price in US dollars of training on one token: the spec's, else, for an LM at OpenAI's own address, that
+    of OpenAI's list (USD); None where it is unknown.
 
     `model` is the model that the job trains, where it is not the LM's own (None: it is).
     """
@@ -61,8 +63,8 @@ def training_usd(lm: LM, model: str | None = None) -> float | None:
 
 
 def trained_by_providers(plan: Plan) -> dict[str, frozenset[str]]:
-    """Return the LMs that providers train: by LM id the ids of the modules on it whose weights are tuned; empty without
-    `optimize`."""
+    """Return the LMs that jobs of providers would train, by `tune` of `optimize`: by LM id the ids of the modules on it
+    whose weights are tuned; empty without `optimize`. Whether a stage begins such jobs is not looked at."""
     found: dict[str, set[str]] = {}
     for id, parts in plan.optimize.tune.items() if plan.optimize is not None else ():
         lm = plan.lms.get(plan.modules[id].lm)

@@ -33,8 +33,12 @@ from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
 
 def fit(shape: Shape, node: Node, report: Report, what: str) -> Node | None:
-    """Return `node` without the parts that do not have the shape, each with a finding; None where the whole does not
-    have it. `what` names the place in messages."""
+    """Return `node` itself where all of it has the shape, else a copy without the parts that do not, each of which gets a
+    finding; None where the whole does not have it. `what` names the place in messages.
+
+    Keys that were left out are in `dropped` of the copied mapping. The value of a misspelt key stands in the copy under
+    the key that was probably meant.
+    """
     while isinstance(shape, Lazy):
         shape = shape.shape()
     return _FIT[type(shape)](shape, node, report, what)
@@ -55,8 +59,12 @@ def _kind(node: Node) -> str:
     if isinstance(value, bool):
         return f"the boolean {str(value).lower()}"
     if isinstance(value, int | float):
-        return f"the number {value}"
-    return f"`{value if len(value) <= 40 else value[:37] + '...'}`"
+        return f"the number {_short(str(value))}"
+    return f"`{_short(value)}`"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _text(shape: Any, node: Node, report: Report, what: str) -> Node | None:
@@ -76,8 +84,9 @@ def _number(shape: Any, node: Node, report: Report, what: str) -> Node | None:
         return node
     wanted = "a whole number" if shape.whole else "a number"
     fits = isinstance(value, int if shape.whole else int | float) and not isinstance(value, bool)
-    fits = fits and value is not None and math.isfinite(value)
-    if fits and shape.least is not None and value < shape.least:
+    if fits and value is not None and not _is_finite(value):
+        fits, wanted = False, f"{wanted} below 1e308"
+    elif fits and shape.least is not None and value < shape.least:
         fits, wanted = False, f"{wanted} of at least {shape.least:g}"
     elif fits and shape.above is not None and value <= shape.above:
         fits, wanted = False, f"{wanted} above {shape.above:g}"
@@ -87,6 +96,14 @@ def _number(shape: Any, node: Node, report: Report, what: str) -> Node | None:
         _wrong(report, node, what, " or ".join([*shape.words, wanted]))
         return None
     return node
+
+
+def _is_finite(number: float) -> bool:
+    """Return whether a number is neither NaN nor beyond the range of a float, which a whole number can be too."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 def _boolean(shape: Any, node: Node, report: Report, what: str) -> Node | None:
@@ -223,7 +240,8 @@ def _record(shape: Any, node: Node, report: Report, what: str) -> Node | None:
 
 
 def _unknown_key(shape: Record, node: Mapping, key: str, report: Report, what: str) -> str | None:
-    """Report the key; return the known one that was probably meant."""
+    """Report a key that the record does not have; return the key that was probably meant, of those that are not written,
+    or None."""
     place = node.key_place(key)
     known = [name for name in shape.keys if name not in node.entries]
     report.add("LMP101", place, f"{what} has no key `{key}`", fix=suggestion(key, known or shape.keys, "keys"))

@@ -53,14 +53,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Cache:
-    """The setting `cache:` of an LM: in which folder its replies are cached (None: the user's), and whether they are
+    """The setting `cache:` of an LM: in which folder its replies are cached (None: the default), and whether they are
     `shared` with others.
     """
 
     shared: bool = False
-    """True if others can read the answers."""
+    """True if others can read the replies."""
     folder: Path | None = None
-    """The folder of the answers; None for the user's own cache, or the one that the environment names for shared answers."""
+    """The folder of the replies; None for the user's own cache, or, if `shared`, the folder that $LMPROG_SHARED_CACHE names."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Fleet:
     lists them) that is read again as it changes."""
 
     addresses: tuple[Expression, ...] = ()
+    """The addresses, as expressions over the environment; empty with `discover`."""
     discover: Path | None = None
     """The file of addresses, one on a line."""
 
@@ -95,9 +96,8 @@ class LM:
 
     `api_key`, `api_base` and `headers` say how its server is reached (`api_key` None: the key of the environment),
     `adapter` is the adapter laid over the model (None: none). `context` is the size of its context window in tokens,
-    `price` dollars for a million tokens, and `speed` tokens a second, each None where the spec does not set it. A
-    `trusted` LM may be sent private values. `balance` are LMs that share its calls, `fallback` those asked when it
-    gives no reply.
+    `price` dollars for a million tokens (by `input`, `output`, `cached` and `training`), and `speed` tokens a second, each
+    None where the spec does not set it. A `trusted` LM may be sent private values.
     """
 
     id: str
@@ -106,7 +106,7 @@ class LM:
     trusted: bool = False
     api_key: Expression | None = None
     api_base: Expression | Fleet | None = None
-    """The address of its server, or the servers that share its calls."""
+    """The address of its server, or the servers that share its calls; None for the provider's own address."""
     adapter: AdapterReference | None = None
     context: int | None = None
     price: Mapping[str, float] | None = None
@@ -151,10 +151,11 @@ class LM:
 
     @property
     def trained_as(self) -> str | None:
-        """The name of the local model whose weights are trained for this LM; None where they cannot be trained."""
+        """The name of the local model whose weights can be trained for this LM: its own, or, where vLLM serves it, `weights`;
+        None where nothing can be trained in this process."""
         return self.model if self.backend.trainable else self.weights
 
     @property
     def finetunes(self) -> bool:
-        """True if its weights are trained by a job of its provider, and not in this process."""
+        """True if its weights can be trained by a job of its provider, and not in this process."""
         return self.trained_as is None and self.backend.finetunes is not None

@@ -16,9 +16,11 @@ KEYS = (FALLBACK, BALANCE)
 
 
 def with_routes(draft: Draft, lms: Map[str, LM]) -> dict[str, LM]:
-    """Return the LMs with their `balance` and `fallback` resolved: each has the list of LMs that may answer in its place.
+    """Return the LMs by id, each with the LMs of its `balance` and `fallback`, which are marked as used.
 
-    The fallbacks of a fallback come right after it.
+    The fallbacks of a fallback come right after it, those of the LMs under `balance` after its own. A name that is not
+    declared gets a finding and is left out; where LMs would answer for each other in a circle, a finding is added and
+    `lms` returned unchanged.
     """
     named = {id: {key: list(_named(draft, id, key, lms)) for key in KEYS} for id in lms}
     circle = _circle(named)
@@ -63,7 +65,8 @@ def _behind(named: Map[str, Map[str, list[str]]], id: str) -> Iterator[str]:
 
 
 def _circle(named: Map[str, Map[str, list[str]]]) -> tuple[str, ...] | None:
-    """Return LMs that would answer for each other in a circle, or None."""
+    """Return the ids of LMs that would answer for each other in a circle, the first once more at the end; None where there
+    is no circle. `named` has, by LM and key, the ids that are named."""
     done: set[str] = set()
 
     def walk(id: str, trail: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -89,10 +92,10 @@ def _report_circle(draft: Draft, circle: tuple[str, ...]) -> None:
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report LMs under `fallback` or `balance` that are less trusted than the LM they answer for, or lack what its modules
-    need.
+    """Report LMs under `fallback` or `balance` that are less trusted than the LM they answer for (LMP401), or lack what its
+    modules need: the same `tool_protocol`, or constrained decoding (LMP101).
 
-    Also report an LM whose weights are tuned while others may answer for it.
+    Also report an LM whose weights are tuned while others may answer for it (LMP701).
     """
     for lm in plan.lms.values():
         for key in KEYS:

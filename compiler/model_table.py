@@ -1,6 +1,7 @@
-"""Context windows and prices of models: from the spec, else from litellm's table where it is installed, else from ours.
+"""Context windows and prices of models: from the spec, else from a table of models.
 
-Ours holds the models of a few providers as of its date. `python -m lmprog.compiler.model_table` writes it anew from litellm's.
+The table is litellm's where litellm is installed, else `model_prices.json`, which holds the models of a few providers as of its
+date. `python -m lmprog.compiler.model_table` writes that file anew from litellm's table.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Limits:
 
 
 def limits(lm: LM) -> Limits:
-    """Return the limits of an LM and of those that may answer in its place, taken together: the least context, the highest
-    prices.
+    """Return the limits of an LM and of those that may answer in its place, taken together: the least context that is
+    known, the highest prices and the longest reply, each None where it is unknown of one of them.
     """
     if len(lm.answering) == 1:
         return own_limits(lm)
@@ -66,8 +67,8 @@ def _dearest(values: Sequence[N | None]) -> N | None:
 
 
 def own_limits(lm: LM) -> Limits:
-    """Return the limits of one LM alone: a model in this process costs nothing, one called in batches the reduced price of
-    batches.
+    """Return the limits of one LM alone, from the spec, else from the table of models. A model in this process costs
+    nothing where the spec sets no price; of an LM whose calls wait for batches the prices are those of batches.
     """
     found = _single(lm)
     if not lm.batch:
@@ -103,7 +104,10 @@ def _single(lm: LM) -> Limits:
 @lru_cache(maxsize=64)
 def entry_of(model: str) -> dict[str, Any]:
     """Return the entry of a model in the price table, a mapping with litellm's keys (`input_cost_per_token`,
-    `max_input_tokens`, ...); empty where it has none. litellm is not imported."""
+    `max_input_tokens`, ...), which must not be changed; empty where it has none. litellm is not imported.
+
+    The model is looked up by its whole name, then without its prefix, then, if it is tuned (`ft:...`), by its base.
+    """
     text = _table()
     own = model.partition("/")[2]
     # A tuned model (ft:BASE:ORGANIZATION::ID) is in the table by its base alone.
@@ -121,7 +125,8 @@ def entry_of(model: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=16)
 def names_of(provider: str) -> frozenset[str]:
-    """Return the names of a provider's models in the table, without the prefix."""
+    """Return the names of a provider's models in the table, without the prefix; empty for a provider that it lacks.
+    `provider` is a name of litellm, such as `openai`."""
     mark = f'"litellm_provider": "{provider}"'
     entries = (entry for entry in _table().split("\n    },\n") if mark in entry)
     return frozenset(entry.lstrip(' {\n"').partition('"')[0].removeprefix(f"{provider}/") for entry in entries)

@@ -20,7 +20,8 @@ from lmprog.compiler.yaml.source import Mapping, Place, Sequence, shown_path
 
 
 def read_modules(draft: Draft, types: TypeReader) -> dict[str, Module]:
-    """Return the modules of the program by id. `types` reads the types that are declared there."""
+    """Return the modules of the program by id, also those with mistakes, which become findings. `types` reads the types
+    that are declared there. LMs, tools and vars that the modules name are marked as used in the draft."""
     node = draft.root.map("modules")
     found: dict[str, Module] = {}
     for id, entry in node.entries.items() if node else ():
@@ -65,7 +66,7 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
 
 
 def _tools(draft: Draft, id: str, node: Mapping) -> tuple[str, ...]:
-    """Return the ids of a module's tools, those of a whole server one by one."""
+    """Return the ids of a module's tools, those of a whole server one by one; a name of no tool gets a finding and stays."""
     listed = node.get("tools")
     known = [*draft.tools, *draft.servers, *draft.dropped("tools")]
     found: dict[str, None] = {}
@@ -88,7 +89,7 @@ def _tools(draft: Draft, id: str, node: Mapping) -> tuple[str, ...]:
 
 
 def _check_told(draft: Draft, id: str, tool: Tool, place: Place) -> None:
-    """Report a tool of which an agent is not told what it takes."""
+    """Report a tool whose arguments, or their types, would be missing from what the agent `id` is told of it."""
     if kind_of(tool.kind).remote and tool.id in draft.open_tools:
         message = f"module `{id}` is not told what arguments `{tool.id}` takes"
         key = "schema" if tool.kind == "mcp" else "inputs"
@@ -101,7 +102,8 @@ def _check_told(draft: Draft, id: str, tool: Tool, place: Place) -> None:
 
 
 def _warn_untyped(draft: Draft, id: str, tool: Tool, place: Place) -> None:
-    """Warn of arguments of a Python tool of which an agent is not told the type."""
+    """Warn of a Python tool with an argument without a type, or with `*args` or `**kwargs`, which the agent `id` is told
+    nothing of."""
     untyped = [name for name, field in tool.parameters.items() if field.type == UNKNOWN]
     if untyped and draft.options.imports:
         message = f"module `{id}` is not told what `{untyped[0]}` of `{tool.id}` is"
@@ -136,15 +138,18 @@ def _format(draft: Draft, id: str, node: Mapping, outputs: dict[str, Field]) -> 
     written = node.value("format")
     if written is None:
         return default_format(outputs)
-    if written == "text" and len(outputs) > 1:
-        place = node.entries["format"].place
-        message = f"the format text reads one output, and module `{id}` has {len(outputs)}"
-        draft.report.add("LMP203", place, message, fix="write fields or json")
+    if written == "text" and len(outputs) != 1:
+        if outputs:
+            place = node.entries["format"].place
+            message = f"the format text reads one output, and module `{id}` has {len(outputs)}"
+            draft.report.add("LMP203", place, message, fix="write fields or json")
+        return default_format(outputs)
     return written
 
 
 def listed_demos(node: Mapping) -> Sequence | None:
-    """Return the node of a module's list of demos, whether all or only the nearest are shown; None where there is none."""
+    """Return the list of demos in the node of a module, whether all of them are shown or, under `of`, the nearest; None
+    where there is none."""
     written = node.get("demos")
     listed = written.get("of") if isinstance(written, Mapping) else written
     return listed if isinstance(listed, Sequence) else None

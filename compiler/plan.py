@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 class Field:
     """A named, typed value: an input or output of a program or module, or a variable of a loop.
 
-    `about` describes it (None: nothing), `default` stands in for it where `has_default`, `private` values may not leave
-    the program, and `declassify` is the reason why an output of a module no longer counts as private (None: it does).
-    `schema` has bounds and formats beyond the type.
+    `about` describes it (None: nothing), `default` stands in for it where `has_default`, `private` values may not reach an
+    untrusted LM, tool or file, and `declassify` is the reason why an output of a module made of private values does not
+    count as private (None: it does).
     """
 
     type: Type
@@ -42,7 +42,8 @@ class Field:
     has_default: bool = False
     declassify: str | None = None
     schema: Mapping[str, Any] | None = field(default=None, compare=False)
-    """The JSON schema that an argument of a tool was described by, which says more than its type."""
+    """The JSON schema that an argument of a tool was described by, with bounds and formats beyond its type; None where
+    there is none."""
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,8 @@ class Metric:
 
     @property
     def kind(self) -> Literal["python", "program", "value"]:
-        """The way in which the score is computed: a Python function, a judge program, or an expression."""
+        """The way in which the score is computed: a Python function (`python`), a judge program (`program`), or an
+        expression (`value`, which also stands for a metric with a finding)."""
         if isinstance(self.computed_by, PythonReference):
             return "python"
         return "program" if isinstance(self.computed_by, Plan) else "value"
@@ -293,13 +295,13 @@ class Metric:
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
-        """The expressions of the metric, which read a run and other metrics."""
+        """The expressions of the metric, over a run, its row and other metrics: its arguments, and the one that computes it."""
         by = self.computed_by
         return (*self.arguments.values(), *([] if by is None or isinstance(by, PythonReference | Plan) else [by]))
 
     @property
     def metrics(self) -> frozenset[str]:
-        """The ids of the metrics that this one is computed from."""
+        """The ids of the metrics that its expressions read, not those that these read in turn."""
         read = (path for expression in self.expressions for path in expression.references)
         return frozenset(path[1] for path in read if path[0] == "metrics" and len(path) > 1)
 
@@ -366,7 +368,7 @@ class Plan:
     order that respects `after`.
 
     `outputs` are expressions over inputs and steps. `optimize`, `export`, `tuned` (what an overlay says of its making)
-    and `description` are None where the spec has none. `digest` is the SHA-256 of all that decides what a run does.
+    and `description` are None where the spec has none.
     """
 
     name: str
@@ -389,8 +391,9 @@ class Plan:
     """The programs of an ensemble, which differ in their words alone; its steps run them."""
     description: str | None = None
     digest: str = ""
-    """sha256 of the program's meaning: its resolved document, without data, metrics, tests, optimize and tuned."""
+    """The SHA-256 of `meaning`, by which a changed program is told from an equal one."""
     meaning: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """The document that `digest` is of."""
+    """The program as one resolved document of plain values, without data, metrics, tests, optimize and tuned."""
     files: Mapping[str, Path] = field(default_factory=dict, repr=False, compare=False)
-    """Paths that the document may name (Python files of metrics too), by the key that names each, whether there or not."""
+    """Paths that the document may name (Python files of metrics too), by the key that names each, whether they exist or
+    not."""

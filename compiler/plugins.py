@@ -27,7 +27,8 @@ class PluginFailed(Handled):
 
 @cache
 def points(group: str) -> dict[str, EntryPoint]:
-    """Return the entry points of a group (such as `lmprog.lms`) of all installed packages, by name."""
+    """Return the entry points of a group (such as `lmprog.lms`) of all installed packages, by name. The environment is
+    searched at the first call for a group, and none is imported."""
     from importlib.metadata import entry_points
 
     return {point.name: point for point in entry_points(group=group)}
@@ -59,8 +60,8 @@ def plugin(group: str, name: str, kind: type[T], key: str) -> T | None:
 
 
 def usable(group: str, kind: type[Any], key: str) -> Iterable[str]:
-    """Return the names in a group whose records can be imported and are of the type `kind`. `key` is the attribute of a
-    record that must equal its name."""
+    """Yield the names in a group, in order, whose records can be imported and are of the type `kind`; a record that cannot
+    be used is passed over. `key` is the attribute of a record that must equal its name."""
     for name in names(group):
         with contextlib.suppress(PluginFailed):
             plugin(group, name, kind, key)
@@ -68,13 +69,14 @@ def usable(group: str, kind: type[Any], key: str) -> Iterable[str]:
 
 
 def package_of(group: str, name: str) -> str | None:
-    """Return the name and version of the package that registers a name in the entry-point group `group`; None where
-    none does."""
+    """Return the name and version of the package that registers a name in the entry-point group `group`, `a package` where
+    they are unknown; None where no package registers it."""
     return _package(points(group)[name]) if name in points(group) else None
 
 
 def function_of(make: str | Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function that `make` names: `make` itself, or what is imported from `package.module:name`."""
+    """Return the function that `make` names: `make` itself, or what is imported from `package.module:name`; an import that
+    fails raises as Python does."""
     if not isinstance(make, str):
         return make
     module, _, name = make.partition(":")
@@ -89,7 +91,7 @@ def _loaded(group: str, name: str) -> Any:
         # What a package prints while it is imported must not get into a document on standard output.
         with sent_to_stderr():
             return points(group)[name].load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return PluginFailed(f"{type(error).__name__}: {error}")
 
 

@@ -8,11 +8,11 @@ from lmprog.compiler.model_table import entry_of
 
 
 def is_direct(declared: plan.LM) -> bool:
-    """Return whether an LM's API is called without litellm: OpenAI's chat models, vLLM, and servers that speak OpenAI's
-    protocol.
+    """Return whether an LM's API is called without litellm: models `hosted_vllm/...`, and `openai/...`, also with an
+    `api_base` of another server that speaks OpenAI's protocol.
 
-    Models that OpenAI serves only by its `responses` API go through litellm, which has its format. `declared` is the LM
-    as the spec declares it.
+    Models that OpenAI itself serves only by its `responses` API go through litellm, which has its format, and so do names
+    without a prefix. `declared` is the LM as the spec declares it.
     """
     provider, _, name = declared.model.partition("/")
     if declared.model.startswith(VLLM_PREFIX):

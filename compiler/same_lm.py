@@ -15,25 +15,28 @@ _HANDLING = frozenset({
 """Fields that say how an LM is handled here, and nothing of its replies."""
 
 _ASIDE = frozenset({"id", "batch"})
-"""Fields that a program is run with, or called by, and that make no other LM of it."""
+"""Fields in which two declarations of the same LM may differ: the name, and whether its calls wait for batches."""
 
 
 def same_lm(one: LM, other: LM) -> bool:
-    """Return whether two declarations are equal but for their ids, so that one object can answer for both."""
+    """Return whether two declarations are equal but for `id` and `batch`, so that one object can answer for both.
+
+    LMs that answer in their place are compared in the same way, adapters by their weights, expressions by their text.
+    """
     return one is other or (one.model == other.model and _plain(one) == _plain(other))
 
 
 def twin(lm: LM, among: Mapping[str, LM]) -> str | None:
-    """Return the id in `among` of an LM that is declared with the same settings as `lm`, the same id first; None where there is
-    none.
+    """Return the id in `among` (LMs by id) of one that `same_lm` calls the same as `lm`: the id of `lm` if it is among
+    them, else the first; None where there is none.
     """
     same = [id for id, each in among.items() if same_lm(lm, each)]
     return lm.id if lm.id in same else next(iter(same), None)
 
 
 def answers_of(lm: LM) -> Mapping[str, Any]:
-    """Return the settings of an LM on which its replies depend, by the name of the field of `LM`, without its adapter,
-    as plain values to compare."""
+    """Return the settings of an LM on which its replies depend, by the name of the field of `LM`, as values to compare:
+    model, parameters, address and others, without its adapter, its id, and how it is limited, priced, trusted and cached."""
     return {name: value for name, value in _plain(lm).items() if name not in _HANDLING and name != "adapter"}
 
 
@@ -48,7 +51,8 @@ def _plain(lm: LM) -> dict[str, Any]:
 
 
 def _value(value: Any) -> Any:
-    """Return what a value says: an expression by its text, an adapter by its weights, an LM by all but its id."""
+    """Return a value of a declaration in a form that can be compared: an expression as its text, an adapter as its weights,
+    an LM as its fields but `id` and `batch`, a tuple or mapping with its items in this form."""
     if isinstance(value, Expression):
         return "expression", value.text
     if isinstance(value, AdapterReference):

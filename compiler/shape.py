@@ -118,7 +118,8 @@ class Record(Shape):
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The keys of which exactly one must stand, where other packages may add to them."""
+        """The keys of which exactly one must stand: `one_of`, or, where that is empty and other packages may add keys, the
+        required ones."""
         return self.one_of or (self.required if self.others is not None else ())
 
     @property
@@ -127,15 +128,16 @@ class Record(Shape):
         return self.forms or tuple((key,) for key in self.choices)
 
     def beside(self, key: str, group: tuple[str, ...]) -> bool:
-        """Return whether a key may be written together with a group of keys."""
+        """Return whether a key may be written together with `group`, one of `groups`: a key of the group, one that `only`
+        ties to the group's first key, or one of no group that `only` does not name."""
         deciding = any(key in each for each in self.groups)
         return key in group or group[0] in self.only.get(key, () if deciding else group)
 
     def having(
         self, keys: Iterable[str], broken: Callable[[str, PluginFailed], None] = lambda key, error: None
     ) -> Record:
-        """Return the record with those of `keys` that other packages add to the language; a key that no package adds
-        changes nothing.
+        """Return the record with those of `keys` added that other packages add to the language, each an alternative of
+        `one_of`; the record itself where there are none.
 
         `broken(key, error)` is called for a key whose package's record cannot be used, which then takes anything.
         """

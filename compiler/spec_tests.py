@@ -31,8 +31,8 @@ Expected = tuple[Check, ...]
 
 @dataclass(frozen=True, eq=False)
 class ExampleTest:
-    """A test of a name that runs the program on `inputs` and checks its outputs: by `expect`, by expressions that must
-    be true (`asserts`), and by a metric (None: none) that must score `at_least`."""
+    """A named test that runs the program on `inputs` and checks its outputs: by `expect`, by expressions that must be true
+    (`asserts`), and by a metric (None: none) that must score `at_least`."""
 
     name: str
     inputs: Mapping[str, Any]
@@ -53,7 +53,7 @@ class ExampleTest:
 
 @dataclass(frozen=True, eq=False)
 class GateTest:
-    """A test of a name that requires the mean score by a metric, on a data split (`data`), to be `at_least` a value."""
+    """A named test that requires the mean score by a metric, on a data split (`data`), to be `at_least` a value."""
 
     name: str
     data: str

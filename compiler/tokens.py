@@ -17,7 +17,8 @@ USUAL_REPLY = 256
 
 
 def reply_limit(params: Mapping[str, Any]) -> int | None:
-    """Return the most tokens of a reply that `params` allow, by either name of the parameter; None where they set no limit."""
+    """Return the most tokens of a reply that `params` allow, by `max_tokens`, else `max_completion_tokens`; None where they
+    set no limit, or one that is no whole number."""
     written = params.get("max_tokens") or params.get("max_completion_tokens")
     return written if isinstance(written, int) else None
 
@@ -29,7 +30,8 @@ def reply_tokens(params: Mapping[str, Any]) -> int:
 
 
 def reply_limit_of(lm: LM) -> int | None:
-    """Return the most tokens of a reply of an LM, or of one that answers in its place; None where a server decides it."""
+    """Return the most tokens of a reply of an LM, or of one that answers in its place, the largest limit of them: of a model
+    in this process 256 where its parameters set none; None where a server decides it for one of them."""
     limits = [reply_tokens(each.params) if each.runs_here else reply_limit(each.params) for each in lm.answering]
     known = [limit for limit in limits if limit is not None]
     return max(known) if len(known) == len(limits) else None

@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import nodes
 
 from lmprog.compiler.bounds import (
+    MOST,
     argument_characters,
     bounds,
     calls,
@@ -135,11 +136,14 @@ def _budget(draft: Draft, plan: Plan) -> None:
     train, validate = draft.rows.get(optimize.train, []), draft.rows.get(optimize.validate, [])
     one = bounds(plan, [*train, *validate])
     choosing, _ = dev_split(len(validate), optimize.accept)
-    runs = sum(_runs(draft, plan, stage, len(train), choosing) for stage in optimize.stages)
+    runs = min(MOST, sum(_runs(draft, plan, stage, len(train), choosing) for stage in optimize.stages))
     of_stages = float(
-        sum(
-            facts_of(draft, stage.optimizer).most_calls(plan, options_of(draft, stage), len(train), choosing)
-            for stage in optimize.stages
+        min(
+            MOST,
+            sum(
+                facts_of(draft, stage.optimizer).most_calls(plan, options_of(draft, stage), len(train), choosing)
+                for stage in optimize.stages
+            ),
         )
     )
     spent = {

@@ -87,9 +87,7 @@ def _untrained(draft: Draft, lm: LM) -> tuple[str, str]:
     """Return the reason why the weights of an LM cannot be trained, and the fix."""
     name = lm.model.partition("/")[2]
     if lm.model.startswith(VLLM_PREFIX):
-        message = (
-            f"the weights of `{lm.id}` ({lm.model}) are trained here and sampled there, and nobody says what they are"
-        )
+        message = f"`{lm.id}` ({lm.model}) is served by vLLM, and to be trained here it must say which model that is"
         return message, f"write lms.{lm.id}.weights: hf/{name}"
     message = f"the weights of `{lm.id}` ({lm.model}) cannot be trained here"
     if lm.model.startswith("openai/") and lm.api_base is not None:

@@ -38,18 +38,19 @@ _SURE = (
 
 
 class _GivenUp(Handled):
-    """A trial that takes too long or makes too much."""
+    """The error of a trial that takes too long or makes too much, and is given up."""
 
 
 @dataclass(frozen=True, eq=False)
 class Failure:
-    """The failure of a template for some sample values: the reason, the character at fault, and the values."""
+    """The failure of a template for some sample values: the reason, the place in its text, and the values."""
 
     reason: str
     offset: int
-    """The offset in the text of the line that fails."""
+    """The first mark (`{{` or `{%`) in the line that fails, or the beginning of the line, as an offset in the text."""
     values: Mapping[str, Any]
-    """The values that differ from ordinary ones, or none where it fails for all that were tried."""
+    """The values by name that make it fail, where others do not; empty where it fails for all that were tried, also for
+    long texts and lists."""
 
     @property
     def always(self) -> bool:
@@ -58,7 +59,7 @@ class Failure:
 
     @property
     def message(self) -> str:
-        """The message of the failure."""
+        """The message of the failure, with the values and the reason, without the name of the template."""
         where = ", ".join(f"{name} is {shown_value(value)}" for name, value in self.values.items())
         return f"this cannot be rendered{f' where {where}' if where else ''}: {self.reason}"
 
@@ -68,12 +69,12 @@ def trial(
     tree: nodes.Template,
     names: Mapping[str, Type],
     fixed: Mapping[str, Any],
-    rows: Iterable[Mapping[str, Any]] = (),
 ) -> Failure | None:
-    """Render a template with samples of the types in `names`, and with `rows`; return its failure, or None. Raises MemoryError
-    where the machine has no memory left.
+    """Render a template with samples of the types of its inputs (`names`); return its failure. None where it renders all,
+    cannot fail, takes so long or makes so much that it is given up, or an input has no samples.
 
-    `tree` is its syntax tree; `fixed` are values, by name, that are the same in every run.
+    `text` is the template, `tree` its syntax tree; `fixed` are values, by name, that are the same in every run. Raises
+    MemoryError where the machine has no memory left.
     """
     read = {node.name for node in tree.find_all(nodes.Name)}
     # A field of a json value may be absent, and so may what is known of nothing.
@@ -85,10 +86,6 @@ def trial(
         return None
     run = _Trial(text)
     try:
-        for row in rows:
-            failed = run.failure({**dict.fromkeys(names), **fixed, **row})
-            if failed is not None:
-                return Failure(*failed, {})
         return _first_failure(run, names, choices, fixed)
     except _GivenUp:
         return None
@@ -118,7 +115,7 @@ def _first_failure(
 def _fails_when_long(
     run: _Trial, names: Mapping[str, Type], choices: Mapping[str, list[Any]], fixed: Mapping[str, Any]
 ) -> bool:
-    """Return whether longer texts and lists than the samples are no cure."""
+    """Return whether the template fails with long texts and lists too; False where that trial is given up."""
     try:
         return not choices or run.failure({**fixed, **{name: long_sample(names[name]) for name in choices}}) is not None
     except _GivenUp:
@@ -128,7 +125,7 @@ def _fails_when_long(
 def _fewest(
     run: _Trial, failed: tuple[str, int], failing: dict[str, Any], ordinary: dict[str, Any], fixed: Mapping[str, Any]
 ) -> Failure:
-    """Leave out of the failing values what need not be as it is for the template to fail."""
+    """Return the failure with as few values as make the template fail beside the `ordinary` values of the other inputs."""
     needed = {name: value for name, value in failing.items() if value != ordinary[name]}
     for name in list(needed):
         fewer = {key: value for key, value in needed.items() if key != name}

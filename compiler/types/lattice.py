@@ -261,6 +261,8 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 def _shown(value: Any) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "a value that is nested too deeply"
     except (TypeError, ValueError):
         # Of a table's own kind, as a date: the language has no such type.
         text = f"the {type(value).__name__} {value}"

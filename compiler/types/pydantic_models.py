@@ -36,24 +36,26 @@ def validated(model: Any, value: Any) -> tuple[Any, str | None]:
 
     Fields may be named by their aliases, as in a reply, or by their names, as in a program; the result has the names.
     """
+    of = load(model)
     try:
-        found = load(model).model_validate(value, by_alias=True, by_name=True)  # type: ignore[attr-defined]
+        found = of.model_validate(value, by_alias=True, by_name=True)  # type: ignore[attr-defined]
         return found.model_dump(mode="json", by_alias=False), None
-    except ValueError as error:  # pydantic's ValidationError is one
-        errors = error.errors() if hasattr(error, "errors") else ()
+    except Exception as error:  # of a validator of the user too, of which pydantic passes on all but ValueError
+        errors = error.errors() if isinstance(error, ValueError) and hasattr(error, "errors") else ()
         if not errors:
-            return value, str(error)
+            return value, str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         place = ".".join(map(str, errors[0]["loc"]))
         return value, f"field {place}: {errors[0]['msg']}" if place else str(errors[0]["msg"])
 
 
 def aliased(model: Any, value: Any) -> Any:
     """Return a value with its fields under the model's aliases, as its schema has them."""
+    of = load(model)
     try:
-        found = load(model).model_validate(value, by_alias=True, by_name=True)  # type: ignore[attr-defined]
-    except ValueError:
+        found = of.model_validate(value, by_alias=True, by_name=True)  # type: ignore[attr-defined]
+        return found.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    except Exception:  # the check of the value says what is wrong
         return value
-    return found.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def has_aliases(model: Any) -> bool:

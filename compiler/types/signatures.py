@@ -92,6 +92,7 @@ def _says_more(hint: Any) -> bool:
     return any(_says_more(argument) for argument in typing.get_args(hint))
 
 
+_SIMPLE: dict[Any, Type] = {str: STR, int: INT, float: FLOAT, bool: BOOL}
 _TEXTS = (datetime.date, datetime.datetime, datetime.time, uuid.UUID)
 """Types of Python whose values travel as texts."""
 
@@ -104,9 +105,8 @@ def annotated(hint: Any, depth: int = 0) -> Type:
     """
     if depth > 8:
         return JSON
-    simple = {str: STR, int: INT, float: FLOAT, bool: BOOL}
-    if hint in simple:
-        return simple[hint]
+    if isinstance(hint, type) and hint in _SIMPLE:  # not every other annotation can be hashed
+        return _SIMPLE[hint]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         inner = [argument for argument in arguments if argument is not type(None)]
@@ -123,19 +123,22 @@ def annotated(hint: Any, depth: int = 0) -> Type:
         return STR
     if origin is typing.Annotated:
         return annotated(arguments[0], depth + 1)
-    if hint is list or (isinstance(origin, type) and issubclass(origin, list | tuple)):
-        return ListOf(annotated(arguments[0], depth + 1) if arguments else UNKNOWN)
-    if getattr(origin, "__name__", "") in ("Sequence", "Iterable", "Collection"):
-        return ListOf(annotated(arguments[0], depth + 1) if arguments else UNKNOWN)
+    is_list = hint is list or (isinstance(origin, type) and issubclass(origin, list | tuple))
+    if is_list or getattr(origin, "__name__", "") in ("Sequence", "Iterable", "Collection"):
+        items = {annotated(argument, depth + 1) for argument in arguments if argument is not Ellipsis}
+        return ListOf(items.pop() if len(items) == 1 else UNKNOWN)  # a tuple may have an item of each type
     if hint is dict or origin is dict or getattr(origin, "__name__", "") in ("Mapping", "MutableMapping"):
         return JSON
     if hasattr(hint, "model_fields"):
-        return pydantic_type(hint, depth)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        hints = typing.get_type_hints(hint)
-        return Object(tuple((each.name, annotated(hints[each.name], depth + 1)) for each in dataclasses.fields(hint)))
-    if typing.is_typeddict(hint):
-        return Object(tuple((name, annotated(kind, depth + 1)) for name, kind in typing.get_type_hints(hint).items()))
+        root = getattr(hint, "__pydantic_root_model__", False)
+        return annotated(hint.model_fields["root"].annotation, depth + 1) if root else pydantic_type(hint, depth)
+    if (dataclasses.is_dataclass(hint) and isinstance(hint, type)) or typing.is_typeddict(hint):
+        try:
+            hints = typing.get_type_hints(hint)
+        except Exception:  # a name in an annotation that exists for type checkers alone
+            return UNKNOWN
+        names = [each.name for each in dataclasses.fields(hint)] if dataclasses.is_dataclass(hint) else [*hints]
+        return Object(tuple((name, annotated(hints[name], depth + 1)) for name in names))
     return UNKNOWN
 
 
@@ -155,6 +158,8 @@ def _parsed(reference: PythonReference) -> Signature | None:
         raise ImportFailed(f"cannot read {reference.file}: {error}") from error
     except (SyntaxError, ValueError) as error:
         raise ImportFailed(f"cannot read {reference.file.name}: {error}") from error
+    except (RecursionError, MemoryError) as error:  # both are what Python's parser raises
+        raise ImportFailed(f"cannot read {reference.file.name}: it is nested too deeply") from error
     names: set[str] = set()
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == reference.name:
@@ -200,7 +205,7 @@ def _written(node: ast.expr | None) -> Type:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         try:
             return _written(ast.parse(node.value, mode="eval").body)
-        except SyntaxError:
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             return UNKNOWN
     if isinstance(node, ast.Name):
         return {"str": STR, "int": INT, "float": FLOAT, "bool": BOOL, "dict": JSON}.get(node.id, UNKNOWN)

@@ -75,6 +75,8 @@ class _Reader:
             if name is None:
                 raise TypeTextError("a field is written name: type")
             self.at = name.end()
+            if any(name[1] == known for known, _ in fields):
+                raise TypeTextError(f"the field `{name[1]}` stands twice")
             if name[1] == "enum" and not fields and self.take_if("["):
                 return self._enum()
             fields.append((name[1], self.type(depth + 1)))

@@ -94,3 +94,29 @@ def test_trust_is_said_of_one_model(spec: Path, given: dict[str, Any], trusted: 
     plan = compile_file(spec, **given).plan
     assert plan is not None
     assert plan.lms["student"].trusted is trusted
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            '{label: {enum: "${{ vars.labels }}"}}',
+            "{label: str, why: str}\n    format: text",
+            "the format text reads one output",
+        ),
+        ('{label: {enum: "${{ vars.labels }}"}}', "{}\n    format: text", "needs an output"),
+        ("instructions: Say which.", f"max_turns: 1{'0' * 400}", "must be a whole number below 1e308"),
+        ("max_tokens: 8", f"max_tokens: 1{'0' * 400}", "must be a whole number below 1e308"),
+        ("params: {max_tokens: 8}", f"price: {{input: 1{'0' * 400}}}", "must be a number below 1e308"),
+        (
+            "model: embedded/smollm2-135m",
+            "model: openai/x, api_base: [null]",
+            "an address of `api_base` of LM `student` is empty",
+        ),
+    ],
+    ids=["two outputs", "no output", "turns", "parameter", "price", "address"],
+)
+def test_a_slip_is_a_finding(spec: Path, before: str, after: str, said: str) -> None:
+    assert before in SPEC
+    spec.write_text(SPEC.replace(before, after))
+    assert any(said in finding.message for finding in compile_file(spec).errors)

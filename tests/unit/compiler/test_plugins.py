@@ -109,3 +109,15 @@ def test_a_backend_that_registers_fine_tuning_has_its_weights_trained_by_its_pro
     assert lm.finetunes and lm.trained_as is None and fine_tuning_of(lm) == "jobs of echo/x"
     with pytest.raises(ValueError, match="local and finetunes"):
         Backend("echo", Echo, local=True, finetunes=Echo)
+
+
+def test_a_package_that_ends_the_process_when_it_is_imported_only_fails(monkeypatch) -> None:
+    class Leaving:
+        value, dist = "leaving:record", None
+
+        def load(self) -> None:
+            raise SystemExit(3)
+
+    monkeypatch.setattr(plugins, "points", lambda group: {"leaving": Leaving()})
+    with pytest.raises(plugins.PluginFailed, match="SystemExit: 3"):
+        plugins.plugin("a group of this test", "leaving", Backend, "prefix")

@@ -54,7 +54,8 @@ def test_texts(text: str, kind: Type) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "?", "list[", "list[]", "list[str", "str]", "{a}", "{a: str", "{a: str,}", "list[" * 99]
+    "text",
+    ["", "?", "list[", "list[]", "list[str", "str]", "{a}", "{a: str", "{a: str,}", "{a: str, a: int}", "list[" * 99],
 )
 def test_texts_that_are_no_types(text: str) -> None:
     with pytest.raises(TypeTextError):
@@ -105,3 +106,14 @@ def test_a_value_fits_the_type_that_is_found_for_it(value: object) -> None:
 )
 def test_what_converts(source: Type, target: Type, may: bool) -> None:
     assert assignable(source, target) is may
+
+
+@pytest.mark.parametrize("kind", [STR, JSON, Enum(("a",)), ListOf(STR), ListOf(Enum(("a",))), Object((("a", STR),))])
+@pytest.mark.parametrize("within", [list, dict])
+def test_a_value_of_any_depth_is_refused_in_a_few_words(kind: Type, within: type) -> None:
+    value: object = "x"
+    for _ in range(5_000):
+        value = [value] if within is list else {"a": value}
+    said = mismatch(value, kind)
+    assert said is not None
+    assert len(said) < 100

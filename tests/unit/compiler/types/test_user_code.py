@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from lmprog.compiler import compile_file
+from lmprog.compiler.types import pydantic_models
+from lmprog.compiler.types.lattice import INT, STR, UNKNOWN, ListOf, Object
 from lmprog.compiler.types.python_reference import ImportFailed, PythonReference, load, reference
+from lmprog.compiler.types.signatures import signature
 
 SPEC = """\
 lmprog: 1
@@ -81,3 +84,74 @@ def test_a_file_beside_the_spec_is_not_a_module_and_the_message_says_how_it_is_n
     with pytest.raises(ImportFailed, match=r"write \./no_such_models\.py:Invoice for the file"):
         load(reference("no_such_models:Invoice", tmp_path))
     assert load(reference("./no_such_models.py:Invoice", tmp_path)).__name__ == "Invoice"
+
+
+ANNOTATIONS = """\
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
+from pydantic import BaseModel, RootModel, field_validator
+if TYPE_CHECKING:
+    from elsewhere import Strange
+
+@dataclass
+class Unresolved:
+    x: Strange
+
+class UnresolvedToo(TypedDict):
+    x: Strange
+
+@dataclass
+class Point:
+    x: int
+
+class Pair(BaseModel):
+    pair: tuple[int, str]
+    same: tuple[int, int]
+    marked: list[Annotated[int, ["of no hash"]]] = []
+
+class Names(RootModel[list[str]]): ...
+
+class Fails(BaseModel):
+    x: str
+    @field_validator("x")
+    @classmethod
+    def strange(cls, value: str) -> str:
+        return {}[value]
+
+def shout(a: Unresolved, b: UnresolvedToo, c: Point, d: Pair, e: Names, f: tuple[int, ...], g: tuple[int, str]) -> str: ...
+"""
+
+
+def test_each_annotation_is_a_type_or_unknown(tmp_path: Path) -> None:
+    written(tmp_path, ANNOTATIONS)
+    found = signature(reference("./tools.py:shout", tmp_path), True)
+    assert found is not None
+    kinds = {name: field.type for name, field in found.parameters.items()}
+    pair = (("pair", ListOf(UNKNOWN)), ("same", ListOf(INT)), ("marked", ListOf(INT)))
+    assert kinds == {
+        **{"a": UNKNOWN, "b": UNKNOWN, "c": Object((("x", INT),)), "d": Object(pair, source="Pair")},
+        **{"e": ListOf(STR), "f": ListOf(INT), "g": ListOf(UNKNOWN)},
+    }
+
+
+def test_a_model_of_the_user_refuses_in_words_whatever_it_raises(tmp_path: Path) -> None:
+    written(tmp_path, ANNOTATIONS)
+    fails = reference("./tools.py:Fails", tmp_path)
+    assert pydantic_models.validated(fails, {"x": "b"}) == ({"x": "b"}, "KeyError: 'b'")
+    assert pydantic_models.aliased(fails, {"x": "b"}) == {"x": "b"}
+
+
+def test_a_root_model_is_no_type(tmp_path: Path) -> None:
+    path = written(tmp_path, ANNOTATIONS)
+    path.write_text(SPEC.replace("{text: str}", '{text: "./tools.py:Names"}'))
+    found = compile_file(path).findings
+    assert ("LMP101", "`./tools.py:Names` is a root model of pydantic, whose values have no fields") in [
+        (finding.code, finding.message) for finding in found
+    ]
+
+
+@pytest.mark.parametrize("code", ["x = " + "-" * 100_000 + "1", "def shout(text: '" + "-" * 100_000 + "1'): ..."])
+def test_code_that_is_nested_too_deeply_is_not_read(tmp_path: Path, code: str) -> None:
+    for found, _ in messages(written(tmp_path, f"{code}\n"), imports=False):
+        assert found in ("LMP103", "LMP604")
