@@ -24,7 +24,7 @@ MAX_BYTES = 512_000_000
 MAX_TOKENS = 65_536
 """The length in tokens of the longest row that OpenAI and Azure train on whole; they cut longer ones."""
 OLDER = {"gpt-3.5-turbo": 16_385, "gpt-35-turbo": 16_385}
-"""By the beginning of the names of older models: the length in tokens of the longest row, in place of MAX_TOKENS."""
+"""The length in tokens of the longest row that older models take, in place of MAX_TOKENS, by the beginning of their names."""
 
 
 def base_of(model: str) -> str:

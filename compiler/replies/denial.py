@@ -1,4 +1,4 @@
-"""Detection of sentences that do not state a value: denials, doubts, questions, refusals and second thoughts."""
+"""Detection of sentences that do not state a value: denials, doubts, refusals and second thoughts."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ def denies(sentence: str) -> bool:
 
 
 def undecided(reply: str) -> bool:
-    """Return whether a sentence of a reply refuses, says that the answer is not known, or takes something back."""
+    """Return whether an English phrase in a reply refuses, says that the answer is not known, or takes something back."""
     return _UNDECIDED.search(reply) is not None

@@ -34,7 +34,8 @@ Format = Literal["text", "fields", "json"]
 
 
 def describe(format: Format, outputs: Mapping[str, Field]) -> str:
-    """Return the sentence of the standard prompt that asks for the reply format; empty where none is needed."""
+    """Return the sentence of the standard prompt that asks for the outputs in the reply format; empty for the format `text`
+    with an output of type `str` without `about`. The format `text` takes one output."""
     if format == "json":
         schema = {name: _described(field) for name, field in outputs.items()}
         return (
@@ -50,7 +51,8 @@ def describe(format: Format, outputs: Mapping[str, Field]) -> str:
 
 
 def write(format: Format, outputs: Mapping[str, Field], values: Mapping[str, Any]) -> str:
-    """Return a reply that holds `values` in the format, as demos show it; outputs without a value are left out."""
+    """Return a reply that holds `values` (outputs by name) in the format, as demos show it; outputs without a value are left
+    out, and values that are no outputs too."""
     present = {name: values[name] for name in outputs if name in values}
     if format == "json":
         present = {name: _aliased(value, outputs[name].type) for name, value in present.items()}
@@ -61,13 +63,14 @@ def write(format: Format, outputs: Mapping[str, Field], values: Mapping[str, Any
 
 
 def as_text(value: Any, kind: Type) -> str:
-    """Return a value as text for a reply: strings unchanged, all else, and values of type `json`, as JSON."""
+    """Return a value of type `kind` as text for a reply: strings unchanged; all else, and strings of type `json`, as JSON,
+    with the fields of pydantic models under their aliases."""
     bare = isinstance(value, str) and without_none(kind) != JSON
     return value if bare else json.dumps(_aliased(value, kind), ensure_ascii=False)
 
 
 def _aliased(value: Any, kind: Type) -> Any:
-    """Return a value as its schema has it: models with aliases name their fields by them."""
+    """Return a value with the fields of pydantic models under their aliases, as the schema has them."""
     kind = without_none(kind)
     if isinstance(kind, ListOf) and isinstance(value, list):
         return [_aliased(item, kind.item) for item in value]

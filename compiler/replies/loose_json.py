@@ -56,7 +56,7 @@ r"""Strict JSON of a control character that is meant otherwise: LaTeX (`\frac`, 
 
 
 def _means_otherwise(text: str) -> bool:
-    """Return whether a text holds an escape of JSON that is none."""
+    """Return whether a text of JSON holds an escape that its writer meant as a backslash, as in LaTeX or a path of Windows."""
     return any(f"\\{letter}" in text for letter in "bfnrt") and _OTHER_CONTROL.search(text) is not None
 
 
@@ -72,7 +72,8 @@ class _Found:
 
 
 def strict(text: str) -> Any:
-    """Parse a text that is JSON and nothing else. Raises ValueError, also for text that could be repaired."""
+    """Return the value of a text that is JSON and nothing else. Raises ValueError for any other text, also for one that
+    could be repaired, for infinite numbers, and for a key with two different values."""
     if _means_otherwise(text):
         raise ValueError("a backslash in it is no escape")
     try:
@@ -87,9 +88,9 @@ def find(
     """Return the value of the JSON in a reply, which may stand in a code fence or among words, after a model's thinking.
 
     `opening` are the brackets that it may begin with. With `cut` the reply ended at its limit, and open brackets are not
-    closed for it. `rank` returns how many of the wanted keys a value has. Repairs are added to `forgiven`. Raises
-    ValueError for JSON that cannot be read or where several differ, LookupError where there is none, and Unreadable for
-    thinking that does not end.
+    closed for it. `rank` returns how well a value answers, such as how many of the wanted keys it has: of several values
+    the best counts, the first of equal ones. Repairs are added to `forgiven`. Raises ValueError for JSON that cannot be read
+    or where several of the best differ, LookupError where there is none, and Unreadable for thinking that does not end.
     """
     scan = _Scan(text, cut)
     tokens = re.compile(f"[{re.escape(opening)}]|```[\\w-]*")
@@ -120,7 +121,8 @@ _JSON_FENCES = ("", "json", "json5", "jsonc")
 
 
 class _Scan:
-    """Reads the values of a text from left to right; each character is read once, or once more where it opens no value."""
+    """A pass through the values of a text from left to right, which `take` reads; each character is read once, or once more
+    where it opens no value. `problem` is the first reason why a bracket opens no value (None: each did)."""
 
     def __init__(self, text: str, cut: bool) -> None:
         self.text, self.cut = text, cut
@@ -132,7 +134,9 @@ class _Scan:
         self._shared = _Shared(text.rfind("*/"), loose=_means_otherwise(text))
 
     def take(self, opened: re.Match[str]) -> tuple[int, _Found | None]:
-        """Return where the value ends that a bracket opens, and the value; None, with a problem, where it opens none."""
+        """Return where the value ends that a bracket opens, and the value; None in its place for the mark of a code fence, for
+        a bracket that opens none, and for a value within an object that cannot be read. Raises ValueError for more loose
+        JSON than is read, and for a key with two values."""
         if opened[0].startswith("`"):
             self._shared.step()
             self._language = opened[0].strip("`").lower() if self._language is None else None
@@ -158,12 +162,13 @@ class _Scan:
 
 
 class _TooLong(Handled, ValueError):
-    """More loose JSON than is read."""
+    """The error of a text with more loose JSON than is read."""
 
 
 @dataclass
 class _Shared:
-    """The state that the readers of one text share: the end of its last comment, and the number of parts read."""
+    """The state that the readers of one text share: where its last `*/` stands (-1: nowhere), whether only the loose rules are
+    used (`loose`), and the number of parts read so far (`steps`)."""
 
     last_comment_end: int
     loose: bool
@@ -172,13 +177,15 @@ class _Shared:
     """The first position, by quote character, from which no string ends."""
 
     def step(self) -> None:
+        """Count one part. Raises _TooLong beyond MAX_STEPS."""
         self.steps += 1
         if self.steps > MAX_STEPS:
             raise _TooLong(f"it is no JSON by the rules, and has more than {MAX_STEPS:,} parts to be mended")
 
 
 class _Reader:
-    """Reads one value from a place of a text."""
+    """A reader of one value from the character `start` of a text, by strict JSON, else by the loose rules; its repairs are in
+    `forgiven`."""
 
     def __init__(self, text: str, start: int, cut: bool, shared: _Shared) -> None:
         self.text, self.position, self.cut, self.shared = text, start, cut, shared
@@ -188,7 +195,7 @@ class _Reader:
         """True once a key and its colon have been read, so that the brackets are those of an object and not of a sentence."""
 
     def whole(self) -> tuple[Any, int]:
-        """Return the value, and where it ends. Raises ValueError."""
+        """Return the value, and where it ends. Raises ValueError where there is none, or more than is read."""
         self.shared.step()
         if not self.shared.loose:
             try:
@@ -349,7 +356,8 @@ _COMMANDS = re.compile(
 
 
 def _is_literal(pair: re.Match[str]) -> bool:
-    """Return whether a backslash is certainly one of the text, and none of an escape."""
+    """Return whether a backslash and what follows it (`pair`) in a text of JSON is certainly meant as a backslash, and not as
+    an escape."""
     if pair[1] in ("n", "r", "t"):
         return _OTHER_CONTROL.match(pair.string, pair.start()) is not None
     if pair[1] in ("b", "f"):
@@ -359,7 +367,8 @@ def _is_literal(pair: re.Match[str]) -> bool:
 
 
 def _mended(pair: re.Match[str], literal: bool, in_path: bool) -> str:
-    """Return a backslash and what follows it as JSON has them; `literal` says that some backslash of the text is one."""
+    """Return a backslash and what follows it (or a bare quote) as strict JSON writes what is meant. `literal` says that some
+    backslash of the text is meant as one, `in_path` that this one stands in a path of Windows."""
     if pair[0] == '"':
         return '\\"'
     if pair[1] == "'":

@@ -45,7 +45,8 @@ class Reading:
 
 
 def read(format: Format, outputs: Mapping[str, Field], text: str, cut: bool = False) -> Reading:
-    """Return a module's outputs in the text of a reply. Raises Unreadable where they are not there.
+    """Return a module's outputs in the text of a reply. An optional output that is missing is None, one with a default has
+    it. Raises Unreadable where another is missing, or one cannot be read as its type.
 
     With `cut` the reply ended at its limit of tokens: an output that is not closed is then incomplete and refused. Only
     where a text output is the whole reply is it read as far as it goes, which `forgiven` records. `format` (`text`,
@@ -62,12 +63,14 @@ def read(format: Format, outputs: Mapping[str, Field], text: str, cut: bool = Fa
 
 
 CUT = "the reply was cut at its limit of tokens (raise max_tokens)"
+"""The repair that is recorded for a text which is read as far as it goes, and the beginning of other messages."""
 
 
 def _found(
     format: Format, outputs: Mapping[str, Field], text: str, forgiven: list[str], cut: bool
 ) -> Mapping[str, Any]:
-    """Return the outputs as they stand in a reply: texts, or the values of JSON."""
+    """Return the outputs of a reply by name as they stand in it, not yet of their types: texts, or the values of JSON; a
+    missing one is absent."""
     if format == "json":
         return _object(outputs, text.strip(), forgiven, cut)
     if format == "fields":
@@ -90,6 +93,8 @@ def _found(
 def _values(
     format: Format, outputs: Mapping[str, Field], found: Mapping[str, Any], forgiven: list[str], cut: bool
 ) -> dict[str, Any]:
+    """Return the outputs of their types, from those that were found; an optional one that is missing has its default or None.
+    Raises Unreadable for a missing or wrong one."""
     values = {}
     for name, field in outputs.items():
         if name in found:
@@ -107,7 +112,8 @@ def _values(
 
 
 def _spoken(text: str, kind: Type, forgiven: list[str]) -> str:
-    """Return a section without thinking in it; a text may speak of thinking marks, and has some at its beginning only."""
+    """Return the text of a section without thinking in it; of one that may be any text, only thinking at its beginning is
+    left out, and of one that holds JSON none, whose reader does it."""
     if _is_scanned(kind):
         return text
     if without_none(kind) not in _FREE:
@@ -117,7 +123,8 @@ def _spoken(text: str, kind: Type, forgiven: list[str]) -> str:
 
 
 def _unquoted(text: str, kind: Type, forgiven: list[str]) -> str:
-    """Return a text of JSON without thinking in it; one that may be any text has some where it is followed by more."""
+    """Return a text that stood in JSON without thinking in it; of one that may be any text, only a block at its beginning
+    that more text follows is left out, and of one of type `json` none."""
     if without_none(kind) == JSON or not thinking.marks(text):
         return text
     if without_none(kind) in _FREE:
@@ -128,7 +135,8 @@ def _unquoted(text: str, kind: Type, forgiven: list[str]) -> str:
 
 
 def _fitted(name: str, value: Any, kind: Type, forgiven: list[str], cut: bool, quoted: bool) -> Any:
-    """Return a value of a reply as one of type `kind`, by the same rules at every depth; what does not fit is left as it is.
+    """Return a value of a reply as one of type `kind`, by the same rules at every depth, with a model's defaults added; what
+    does not fit is left as it is, or raises Unreadable where a text says no value of the type.
 
     `quoted` says that a text stood in JSON as one, so that it needs no reading where it fits.
     """
@@ -165,7 +173,8 @@ def _may_lack(field: Field) -> bool:
 def _other_sections(
     outputs: Mapping[str, Field], text: str, exact: Mapping[str, str], forgiven: list[str], cut: bool
 ) -> Mapping[str, Any]:
-    """Return the sections that lack their tags: tags of another spelling or, without any, an object or `name: value` lines."""
+    """Return the outputs of a reply in which some sections of the right tags are missing (`exact` are those that were found):
+    with sections of another spelling, else those of `exact`, else the fields of a JSON object or `name: value` lines."""
     names = tuple(outputs)
     spelt = sections.respelt(names, text)
     if spelt != text and (found := sections.read(names, spelt, forgiven, cut)):
@@ -192,13 +201,16 @@ _FREE = (STR, IMAGE)
 
 
 def _is_scanned(kind: Type) -> bool:
-    """Return whether values of a type are read as JSON, whose reader passes over thinking but for what stands in a text."""
+    """Return whether a text is read as JSON for a value of the type: json, objects and lists. The reader of JSON passes over
+    thinking by itself."""
     kind = without_none(kind)
     return kind == JSON or isinstance(kind, Object | ListOf)
 
 
 def _typed(name: str, text: str, kind: Type, forgiven: list[str], cut: bool) -> Any:
-    """Return the value of type `kind` that a text stands for."""
+    """Return the value of type `kind` that a text stands for: a text as it is, a text for an enum that names no value of it
+    (which the caller refuses), None for an optional type. Raises Unreadable, naming the output `name`, where there is
+    none."""
     if isinstance(kind, Optional):
         if _is_nothing(text.strip(), kind.inner):
             return None
@@ -218,7 +230,8 @@ def _typed(name: str, text: str, kind: Type, forgiven: list[str], cut: bool) -> 
 
 
 def _is_nothing(text: str, kind: Type) -> bool:
-    """Return whether a text says that an optional value is not there; one that may be any text says so in one way only."""
+    """Return whether a text says that an optional value of type `kind` is absent: blank or `null`, and for types other than
+    text also words such as `none`, unless an enum has them."""
     if not text or text == "null":
         return True
     known = isinstance(kind, Enum) and any(folded(value) == folded(text.strip(MARKS)) for value in kind.values)
@@ -226,7 +239,8 @@ def _is_nothing(text: str, kind: Type) -> bool:
 
 
 def _rank(value: Any, kind: Type) -> int:
-    """Return how well a value that stands in a text answers for a type: the fields that it has, or whether it fits."""
+    """Return how well a value of JSON in a text answers for a type: for an object the number of its fields that are there,
+    for a list 1 or 0 as it fits or not, for others 1."""
     if isinstance(kind, Object):
         wanted = {name for name, _ in kind.fields}
         if kind.model is not None:
@@ -238,6 +252,8 @@ def _rank(value: Any, kind: Type) -> int:
 
 
 def _object(outputs: Mapping[str, Field], text: str, forgiven: list[str], cut: bool) -> Mapping[str, Any]:
+    """Return the fields of the JSON object in a reply, under the names of outputs where they are spelt otherwise, also of one
+    within a list or another object. Raises Unreadable where there is none."""
     wanted = {folded(name) for name in outputs}
 
     def rank(value: Any) -> int:
@@ -263,7 +279,8 @@ def _unwrapped(value: Any, forgiven: list[str]) -> Any:
 
 
 def _json(name: str, text: str, opening: str, forgiven: list[str], cut: bool, rank: Callable[[Any], int]) -> Any:
-    """Return the JSON in a text. Raises Unreadable."""
+    """Return the value of the JSON in a text: of the whole text, of a text within it, or of a part that begins with one of
+    the brackets `opening`, chosen by `rank`. Raises Unreadable, naming the output `name`, where there is none."""
     try:
         value = loose_json.strict(text)
     except ValueError:

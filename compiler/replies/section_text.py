@@ -9,9 +9,9 @@ LAYOUT_AFTER = re.compile(r"\r?\n[ \t]*\Z")
 
 
 def write(name: str, text: str) -> str:
-    """Return a text as a section `<name>...</name>`, from which `read` returns it unchanged.
+    """Return a text as a section `<name>...</name>`, from which `sections.read` returns it unchanged.
 
-    A closing tag of the section in it gets a backslash, and a line break at either end is doubled.
+    A closing tag of the section in it gets a backslash, and a text with a line break at an end gets one more there.
     """
     before = "\n" if LAYOUT_BEFORE.match(text) else ""
     after = "\n" if LAYOUT_AFTER.search(text[-200:]) else ""

@@ -24,7 +24,8 @@ _TAG = re.compile(r"<[ ]?(/?)[ ]?([A-Za-z][\w -]{0,60}?)[ ]?(?:\s\w+\s?=[^<>]*)?
 
 
 def _inner(name: str, text: str) -> str:
-    """Return what the text within a section says: without the line breaks that lay it out, and the backslashes of ends."""
+    """Return the text within a section as its writer meant it: without one line break at either end, and without the
+    backslashes that `escaped` puts into its ends."""
     before = LAYOUT_BEFORE.match(text)
     begin = before.end() if before else 0
     after = LAYOUT_AFTER.search(text, max(begin, len(text) - 200))
@@ -36,11 +37,15 @@ def _unescaped(name: str, text: str) -> str:
 
 
 def read(names: Sequence[str], text: str, forgiven: list[str], cut: bool = False) -> dict[str, str]:
-    """Return the text of the sections `names` of a reply, by name, outside of its thinking.
+    """Return the text of the sections `names` of a reply, by name, outside of its thinking; a name without a section is
+    absent.
 
-    A section that is not closed ends where the next one opens; it raises Unreadable where the reply was `cut` within
-    it. A section begins at the start of a line or after another one; one within a line counts where it is closed and no
-    other has its name. The first of each name counts. Repairs are added to `forgiven`.
+    A section begins at the start of a line or after another one; one within a line counts where it is closed and no
+    other has its name. The first of each name counts. One that is not closed ends where the next one opens. Repairs are
+    added to `forgiven`.
+
+    Raises Unreadable for a section within which the reply was `cut` (ended at its limit), for a second value where the
+    reply takes the first back, for thinking that does not end, and for more than 2,000 sections or 20,000 ends of them.
     """
     reading = _Reading(names, text, cut)
     marks = thinking.marks(text, names)
@@ -62,13 +67,16 @@ def read(names: Sequence[str], text: str, forgiven: list[str], cut: bool = False
 
 
 class _Section:
+    """A section found in a reply: its name, where its tags begin and end, its text, whether it is `closed`, and whether it
+    is `placed` at the start of a line or behind another section."""
+
     def __init__(self, name: str, start: int, end: int, value: str, closed: bool, placed: bool) -> None:
         self.name, self.start, self.end, self.value = name, start, end, value
         self.closed, self.placed = closed, placed
 
 
 class _Reading:
-    """Takes the sections of a text one after another."""
+    """A pass through the sections of one reply, which `take` reads one after another. Raises Unreadable for too many ends."""
 
     def __init__(self, names: Sequence[str], text: str, cut: bool) -> None:
         self.names, self.text, self.cut = names, text, cut
@@ -84,6 +92,9 @@ class _Reading:
         self.count = 0
 
     def take(self, opened: re.Match[str]) -> tuple[int, _Section | None]:
+        """Return the section that an opening tag begins, and the offset behind it; None, and the offset behind the tag, for
+        a tag within a line that is not the one that the next end closes. Raises Unreadable for an open section of a reply
+        that was cut, and for too many."""
         self.count += 1
         if self.count > MAX_SECTIONS:
             raise Unreadable(f"the reply has more than {MAX_SECTIONS:,} sections")
@@ -112,14 +123,15 @@ class _Reading:
         return end, _Section(name, opened.start(), end, value, closed >= 0, placed)
 
     def between(self, sections: Sequence[_Section]) -> str:
-        """Return what stands outside of the sections."""
+        """Return the text outside of the sections, with a blank in place of each."""
         places = sorted((each.start, each.end) for each in sections)
         begins = [0, *(end for _, end in places)]
         ends = [*(start for start, _ in places), len(self.text)]
         return " ".join(self.text[begin:end] for begin, end in zip(begins, ends, strict=True))
 
     def words_around(self, sections: Sequence[_Section], marks: Sequence[thinking.Mark]) -> bool:
-        """Return whether anything but layout, fences and thinking stands around the sections."""
+        """Return whether anything but layout and fences stands around the sections; False where the reply has thinking
+        (`marks`), which is not told from words."""
         if marks:
             return False
         between = self.between(sections)
@@ -132,7 +144,8 @@ def _opening(names: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def respelt(names: Sequence[str], text: str) -> str:
-    """Return a text with tags in another spelling (`<The Label>`) replaced by those of `names` (`<the_label>`)."""
+    """Return a text with tags in another spelling (`<The Label>`), or with attributes, replaced by those of `names`
+    (`<the_label>`); unchanged where it has more than 20,000 tags."""
     by_word = {name.lower(): name for name in names}
 
     if len(list(islice(_TAG.finditer(text), MAX_TAGS + 1))) > MAX_TAGS:
@@ -145,9 +158,11 @@ def respelt(names: Sequence[str], text: str) -> str:
 
 
 def lines(names: Iterable[str], text: str, cut: bool = False) -> dict[str, str]:
-    """Return the values of lines such as `name: value`, `**Name:** value`, `## Name` or `[[ ## name ## ]]`, by name.
+    """Return the values of lines such as `name: value`, `**Name:** value`, `## Name` or `[[ ## name ## ]]` in a reply
+    without sections, by name; a name without such a line is absent.
 
-    Each value goes on until the next such line; the first of each name counts. Raises Unreadable for one that a limit cut.
+    Each value goes on until the next such line; the first of each name counts. Raises Unreadable where the reply has such a
+    line and was `cut` at its limit, and for more than 2,000 lines.
     """
     by_word = {folded(name): name for name in names}
     words = "|".join(re.escape(word).replace("_", "[ _-]") for word in by_word)
@@ -175,10 +190,8 @@ def lines(names: Iterable[str], text: str, cut: bool = False) -> dict[str, str]:
 
 
 def by_name(names: Iterable[str], found: Mapping[str, object], forgiven: list[str]) -> dict[str, object]:
-    """Return the fields of `found`, and for each of `names` that is missing the value of a field in another spelling of it.
-
-    `Label` is another spelling of `label`. A remark is added to `forgiven` for each name found so; a name without any stays
-    missing.
+    """Return the fields of an object (`found`), and for each of `names` that is missing the value of a field in another
+    spelling of it, as `Label` of `label`, which is added to `forgiven`; a name without any stays missing.
     """
     spelt = {folded(key): key for key in found}
     named = dict(found)

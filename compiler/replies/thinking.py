@@ -37,8 +37,8 @@ _FENCE = re.compile(r"^[ \t]*```.*$", re.MULTILINE)
 
 
 def marks(text: str, kept: Collection[str] = ()) -> list[Mark]:
-    """Return the thinking tags in a text, except tags of the names `kept`, which are sections. Raises Unreadable for too
-    many.
+    """Return the thinking tags in a text, in order, except tags of the names `kept` (in any case), which are sections.
+    Raises Unreadable for more than MAX_MARKS (5,000).
     """
     names = {name.lower() for name in kept}
     return [mark for mark in _marks(text) if _name(mark) not in names]
@@ -46,7 +46,7 @@ def marks(text: str, kept: Collection[str] = ()) -> list[Mark]:
 
 @lru_cache(maxsize=4)
 def _marks(text: str) -> tuple[Mark, ...]:
-    """Return all thinking marks of a text, which is looked through once however many readers ask."""
+    """Return all thinking marks of a text; the last few texts are kept, since each has several readers."""
     if "<" not in text and "[" not in text and "◁" not in text:
         return ()
     found = tuple(islice(_MARK.finditer(text), MAX_MARKS + 1))
@@ -63,7 +63,7 @@ def regions(
     forgiven: list[str],
 ) -> list[T]:
     """Return the results of `take` for each place where `opening` matches outside of thinking, in order (`opening`
-    None: no places).
+    None: no places). Results before an end of thinking without a beginning are dropped: they were thinking.
 
     `found` are the thinking tags of the text; `take` reads a region from its start and returns its end and its value
     (None: it is left out), and a tag inside the region is part of it. Repairs are added to `forgiven`. Each character
@@ -88,16 +88,16 @@ def regions(
 
 
 def answer(text: str, forgiven: list[str], kept: Collection[str] = ()) -> str:
-    """Return a reply without its thinking, wherever that stands. Raises Unreadable for thinking that does not end.
-    Repairs are added to `forgiven`. `kept` are names of sections, whose tags are no thinking."""
+    """Return a reply without its thinking, wherever that stands. Raises Unreadable for thinking that does not end, or that
+    is all of the reply. Repairs are added to `forgiven`. `kept` are names of sections, whose tags are no thinking."""
     return _without(text, marks(text, kept), forgiven)
 
 
 def prose(text: str, forgiven: list[str], kept: Collection[str] = ()) -> str:
     """Return a free text without thinking that begins at the start of a line; tags elsewhere are part of the text.
 
-    `kept` are names of sections, whose tags are no thinking. Raises Unreadable for thinking that does not end. Repairs
-    are added to `forgiven`.
+    `kept` are names of sections, whose tags are no thinking. Raises Unreadable for thinking that does not end, or that is
+    all of the text. Repairs are added to `forgiven`.
     """
     found = marks(text, kept)
     if not found:
@@ -147,19 +147,21 @@ def _without(text: str, found: Sequence[Mark], forgiven: list[str]) -> str:
 
 
 class _Walk:
-    """A place in a text that goes from mark to mark."""
+    """A walk through a text from one thinking mark to the next; `position` is the character that it has come to."""
 
     def __init__(self, text: str, found: Sequence[Mark], forgiven: list[str]) -> None:
         self.text, self.forgiven, self.position = text, forgiven, 0
         self._marks, self._index = found, 0
 
     def next_mark(self) -> Mark | None:
+        """Return the next mark from the position on; None where there is none."""
         while self._index < len(self._marks) and self._marks[self._index].start() < self.position:
             self._index += 1
         return self._marks[self._index] if self._index < len(self._marks) else None
 
     def skip_block(self, mark: Mark) -> bool:
-        """Go behind the block that a mark begins; return whether it is an end, so that all before it was thinking."""
+        """Go behind the block that a mark begins; return whether the mark is an end, so that all before it was thinking.
+        Raises Unreadable for a block that does not end."""
         note = f"a <{_name(mark)}> block before the reply"
         if note not in self.forgiven:
             self.forgiven.append(note)
@@ -191,5 +193,5 @@ def _name(mark: Mark) -> str:
 
 
 def ends(mark: Mark) -> bool:
-    """Return whether a tag closes thinking."""
+    """Return whether a thinking mark closes thinking; the others open it."""
     return any(mark[group] for group in ("end", "end2", "end3", "end4", "end5"))

@@ -19,9 +19,10 @@ _OPENING = re.compile(r"<call>")
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call as the LM wrote it: the tool's name, the arguments by name, and their text (`written`).
+    """A tool call as the LM wrote it: the tool's name, the arguments by name, and the text of the whole call (`written`).
 
-    `problem` says why they cannot be read; None where they can.
+    `problem` says why it cannot be read, as a sentence for the LM; None where it can. The tool's name is empty where not
+    even that can be read.
     """
 
     tool: str
@@ -31,10 +32,12 @@ class Call:
 
 
 def read(text: str, forgiven: list[str]) -> tuple[str, list[Call]]:
-    """Return a reply up to the end of its tool calls, and the calls; no calls where it is a final answer.
+    """Return a reply up to the end of its tool calls, and the calls; an empty text and no calls where it has none, so that it
+    is a final answer.
 
     Text after the first group of calls is not read, since the LM wrote it without their results. Calls within thinking
-    do not count. Raises Unreadable for thinking that does not end. Repairs are added to `forgiven`.
+    do not count; one that cannot be read is returned with its `problem`. Raises Unreadable for thinking that does not end,
+    and for more than MAX_CALLS (200) calls. Repairs are added to `forgiven`.
     """
     tags = 0
 
@@ -66,7 +69,8 @@ def arguments(written: str, forgiven: list[str]) -> tuple[Mapping[str, Any], str
     """Return the arguments in the text of a tool call by name, and what is wrong with them as a sentence for the LM, or
     None. Repairs are added to `forgiven`.
 
-    An empty text means no arguments. An object that is not closed is refused: it may lack some.
+    An empty text means no arguments, and so does `null`. With a sentence the arguments are empty: for text that is no JSON
+    object, or one that is not closed, which may lack some.
     """
     text = written.strip()
     if text in ("", "null", "None", '""'):
@@ -92,6 +96,8 @@ def _quoted(text: str) -> str | None:
 
 
 def _call(written: str, forgiven: list[str], cut: bool) -> Call:
+    """Return the tool call in the text between `<call>` and its end; with `cut`, where the reply ends, an open bracket is not
+    closed for it."""
     try:
         found = find(written, "{", forgiven, cut)
     except (LookupError, ValueError) as error:

@@ -29,11 +29,11 @@ _SENTENCE = re.compile(r"[^\n.!?。！？;]*(?:[.!?;](?![\s\"')\]*`_]|$)[^\n.!?�
 
 
 def one_of(text: str, kind: Enum, forgiven: list[str], cut: bool = False) -> str:
-    """Return the only value of the enum that a text names; the text itself where it names none or several. Repairs are
-    added to `forgiven`.
+    """Return the only value of the enum that a text names, alone, behind a label or in a sentence that means it; the text
+    itself, without blanks around it, where it names none or several, or denies, doubts or asks. Repairs are added to
+    `forgiven`.
 
-    With `cut` the text ended at a limit, so that a value at its end may be the beginning of a longer value: Raises
-    Unreadable then.
+    With `cut` the text ended at a limit: raises Unreadable for a value alone or behind a label that begins a longer one.
     """
     stripped = text.strip()
     whole = text if text in kind.values else stripped if stripped in kind.values else None
@@ -78,9 +78,10 @@ def one_of(text: str, kind: Enum, forgiven: list[str], cut: bool = False) -> str
 
 
 def _said(text: str) -> str:
-    """Return a reply without the paragraph that explains it, and without the backslashes that Markdown has before `_`.
+    """Return a reply without the paragraph that explains it, the tags that stand around all of it, and the backslashes that
+    Markdown has before `_`.
 
-    A reply that takes something back in its explanation is left whole.
+    A reply that refuses, or takes something back, is left with its explanation.
     """
     explained = _EXPLAINED.search(text)
     if explained and text[: explained.start()].strip(MARKS) and not undecided(text):
@@ -90,7 +91,9 @@ def _said(text: str) -> str:
 
 
 def _answered(text: str, by_word: Mapping[str, str | None]) -> str | None:
-    """Return the value `yes`, `no`, `true` or `false` that a reply begins with as the answer to a question; else None."""
+    """Return the value of an enum that is spelt `yes`, `no`, `true` or `false` and that a reply begins with as the answer to
+    a question; None for other beginnings, and where the rest names another value or says the opposite. `by_word` has the
+    values by their folded spelling (None: two have it)."""
     first = _FIRST.match(text.lstrip(MARKS))
     word = first[1].lower() if first else ""
     if word not in _TRUTHS or word not in by_word or undecided(text) or _asks(text, ""):
@@ -103,7 +106,8 @@ def _answered(text: str, by_word: Mapping[str, str | None]) -> str | None:
 
 
 def _contradicts(word: str, rest: str) -> bool:
-    """Return whether what follows a first `yes` or `no` says the opposite, in a sentence that does not deny it."""
+    """Return whether the `rest` of a reply whose first word is `word` (yes, no, true or false) says the opposite, in a
+    sentence that does not deny it."""
     opposite = _OPPOSITE[_TRUTHS[word]]
     for sentence in _SENTENCE.finditer(rest):
         others, count = opposite.subn("", sentence[0])
@@ -145,8 +149,9 @@ def _mentioned(text: str, words: Iterable[str], cut: bool) -> str | None:
 
 
 def truth(name: str, text: str, forgiven: list[str], cut: bool = False) -> bool:
-    """Return the bool that a text says by true or yes, false or no; repairs are added to `forgiven`. Raises Unreadable,
-    naming the output `name`, for neither or both, and for a `cut` text (ended at a limit) whose last word is no."""
+    """Return the bool that a text says by true or yes, false or no: alone, behind a label, or as its first word; repairs are
+    added to `forgiven`. Raises Unreadable, naming the output `name`, for neither or both, for a question, and for a `cut`
+    text (ended at a limit) that ends in `no`."""
     written, text = text, _said(text) if len(text) <= MAX_CHARACTERS else text
     lowered = text.strip(MARKS).lower() if len(text) <= MAX_CHARACTERS else ""
     if lowered not in _TRUTHS and len(text) <= MAX_CHARACTERS:
@@ -202,9 +207,9 @@ _NUMBERED = re.compile(r"\b(?:no|nos|nr|num|art|fig|sec|p|pp)\.\s*$", re.IGNOREC
 
 
 def number(name: str, text: str, kind: Type, forgiven: list[str], cut: bool = False) -> int | float:
-    """Return the only number in a text, of the type `kind`; repairs are added to `forgiven`. Raises Unreadable, naming
-    the output `name`, for none, several, one with a unit, one out of range, and a number at the end of a `cut` text
-    (ended at a limit)."""
+    """Return the only number in a text, of the type `kind` (int or float); repairs are added to `forgiven`. Raises
+    Unreadable, naming the output `name`, for none, several, one with a unit that is not the output's name, one whose
+    sentence denies or scales it, one out of range, and a number at the end of a `cut` text (ended at a limit)."""
     plain = _said(text).translate(_MINUS) if len(text) <= MAX_CHARACTERS else ""
     bare = plain.strip("\"'`*_ \n\ufeff").removesuffix(".")
     written = bare if _WHOLE.fullmatch(bare) else None
@@ -225,7 +230,8 @@ def number(name: str, text: str, kind: Type, forgiven: list[str], cut: bool = Fa
 
 
 def _among_words(name: str, text: str) -> str | None:
-    """Return the only number of a text, where its sentence says that it is the value; None elsewhere."""
+    """Return the digits of the only number of a text, where its sentence says that it is the value of the output `name`;
+    None elsewhere."""
     number = _NUMBER.search(text)
     if number is None or len(_ANY_NUMBER.findall(text)) != 1 or undecided(text) or _LISTED.match(text):
         return None
@@ -252,8 +258,8 @@ def _named(unit: str, name: str) -> bool:
 
 
 def value_of(name: str, digits: str, kind: Type) -> int | float:
-    """Return the number written by `digits`. Raises Unreadable for one that is too large. `name` is the output, for the
-    message, and `kind` int or float."""
+    """Return the number written by `digits` (without separators), as a float for `kind` FLOAT, else as an int. Raises
+    Unreadable, naming the output `name`, for one that is too large."""
     try:
         value = float(digits) if kind == FLOAT else int(digits)
     except ValueError:  # Python reads no whole number of more than 4300 digits

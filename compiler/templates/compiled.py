@@ -111,7 +111,8 @@ ENVIRONMENT = _environment()
 
 @lru_cache(maxsize=4096)
 def parse(text: str) -> nodes.Template:
-    """Return the syntax tree of a template, which is shared and must not be changed; raise jinja2.TemplateSyntaxError."""
+    """Return the syntax tree of a template, which is shared and must not be changed; raise jinja2.TemplateSyntaxError for a
+    text that is no template."""
     try:
         return ENVIRONMENT.parse(text)
     except ValueError as error:  # A number of more digits than Python reads.
@@ -120,8 +121,8 @@ def parse(text: str) -> nodes.Template:
 
 @dataclass(frozen=True)
 class Template:
-    """A compiled template: its text, the names that it reads (`variables`), and its place in the spec as text, for
-    messages."""
+    """A template of a prompt: its text, the names that it reads (`variables`), and its place in the spec as text, for
+    messages. It is compiled when it is first rendered."""
 
     text: str
     variables: frozenset[str] = frozenset()
@@ -135,15 +136,16 @@ class Template:
         return _compiled(parse(self.text))
 
     def render(self, values: Mapping[str, Any]) -> str:
-        """Return the text for the values; raise RenderError where it cannot be rendered."""
+        """Return the text for the values of the template's names; raise RenderError where it cannot be rendered, as where it
+        needs a name without a value."""
         try:
             return self._render(values)
         except Exception as error:
             raise self._failed(error) from error
 
     def render_head(self, values: Mapping[str, Any], varying: frozenset[str]) -> str:
-        """Return the beginning of the text, up to the first part that depends on a name in `varying`; `values` may lack
-        these.
+        """Return the beginning of the text, up to the first part (a hole, or a whole `if` or `for`) that mentions a name in
+        `varying`; `values` may lack these. Raises RenderError where it cannot be rendered.
 
         Every `render` with the same other values begins with it.
         """
@@ -174,13 +176,14 @@ def _compiled(tree: nodes.Template) -> Callable[..., str]:
 
 
 def mentions(node: nodes.Node, names: frozenset[str]) -> bool:
-    """Return whether a part of a template reads one of `names`."""
+    """Return whether a part of a template reads, or sets, one of `names`."""
     if isinstance(node, nodes.Name) and node.name in names:
         return True
     return any(found.name in names for found in node.find_all(nodes.Name))
 
 
 def _before(body: Iterable[nodes.Node], varying: frozenset[str]) -> list[nodes.Node]:
+    """Return the nodes of a template before the first one that mentions a name in `varying`."""
     kept: list[nodes.Node] = []
     for node in body:
         if not mentions(node, varying):

@@ -58,10 +58,8 @@ class Method(Type):
 
 @dataclass
 class Expressions:
-    """The types of the expressions of one template (`text`), computed from the types of its inputs (`names`).
-
-    It collects `problems`, and in `variables` the inputs that the template reads.
-    """
+    """The typing of the expressions of one template (`text`), from the types of its inputs (`names`), by `type`. It collects
+    the `problems` that are found, and in `variables` the inputs that the template reads."""
 
     text: str
     names: Mapping[str, Type]
@@ -79,11 +77,12 @@ class Expressions:
         self.problems.append(problem_at(self.text, code, node, message, word, fix, skip))
 
     def see(self, node: nodes.Name) -> None:
-        """Record that a name is read in its line, for the places of later problems."""
+        """Record that a name was met in its line, for the places of later problems."""
         self.seen[node.lineno, node.name] = self.seen.get((node.lineno, node.name), 0) + 1
 
     def type(self, node: nodes.Node, names: Names) -> Type:
-        """Return the type of an expression; `names` are the types of the names there."""
+        """Return the type of an expression, UNKNOWN where there is none, and add the problems in it. `names` are the types of
+        the names at its place: inputs, and what the template has set."""
         typing = _TYPINGS.get(type(node))
         if typing is not None:
             return typing(self, node, names)
@@ -252,7 +251,7 @@ class Expressions:
         return self._used(node, signature, name, kind, arguments, names) if signature is not None else UNKNOWN
 
     def _mapped(self, node: Any, item: Type) -> Type:
-        """Return the type of an item after `map("filter", ...)`."""
+        """Return the type of an item (`item`) after `map("filter", ...)`; UNKNOWN for a filter with arguments."""
         named = node.args[0].value if node.args and isinstance(node.args[0], nodes.Const) else None
         if named in _MAKES_TEXT:
             return STR
@@ -382,7 +381,7 @@ class Expressions:
 
 
 def _attribute(kind: Type, attribute: nodes.Node) -> Type:
-    """Return the type of a field that a filter is asked for by name."""
+    """Return the type of the field of `kind` that a filter names (`attribute="a.b"`); UNKNOWN where it cannot be found."""
     for name in attribute.value.split(".") if isinstance(getattr(attribute, "value", None), str) else ("",):  # type: ignore[attr-defined]
         kind = (kind.get(name) if isinstance(kind, Object) else None) or UNKNOWN
     return kind

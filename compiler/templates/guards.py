@@ -15,10 +15,8 @@ _OF_VALUES = ("string", "number", "integer", "float", "mapping", "true")
 
 
 def narrow(test: nodes.Node, truth: bool, names: Names) -> None:
-    """Change the types in `names` to those that they have where the condition `test` is true, or false if `truth` is
-    False.
-
-    `names` is changed in place.
+    """Change `names` in place to the types that they have where the condition `test` is true (where it is false, if `truth`
+    is False): a name or field that must be present there loses its `?`, and `x is defined` adds `x`.
     """
     if isinstance(test, nodes.Not):
         narrow(test.node, not truth, names)
@@ -39,7 +37,8 @@ def narrow(test: nodes.Node, truth: bool, names: Names) -> None:
 
 
 def _compared(left: nodes.Expr, operand: nodes.Operand, truth: bool, names: Names) -> None:
-    """Narrow what is equal to a constant that is not none, or not equal to none."""
+    """Narrow a name or field that is compared with a constant, where it equals one that is not none, or does not equal
+    none."""
     name, other = dotted_name(left), operand.expr
     if not name:
         name, other = dotted_name(operand.expr), left
@@ -50,7 +49,8 @@ def _compared(left: nodes.Expr, operand: nodes.Operand, truth: bool, names: Name
 
 
 def _is_there(name: str, names: Names) -> None:
-    """Narrow a name or a field to a value that is there."""
+    """Set the type of a name or field in `names` to one without `?`, where its type has one; an empty `name` changes
+    nothing."""
     if not name:
         return
     kind = names.get(name)
@@ -70,6 +70,6 @@ def _field(name: str, names: Names) -> Type | None:
 
 
 def forget(name: str, names: Names) -> None:
-    """Drop what is known about the fields of a name that is assigned anew."""
+    """Remove from `names` the types of the fields of a name that is assigned anew; the name itself stays."""
     for known in [known for known in names if known.startswith(f"{name}.")]:
         del names[known]

@@ -21,11 +21,12 @@ _ALLOWED = (
 _KEYWORDS = {"CallBlock": "call", "FromImport": "from", "NSRef": "set", "ScopedEvalContextModifier": "autoescape"}
 """Keywords of the template nodes whose class names differ from the keyword."""
 MAX_DEPTH = 100
+"""The most levels of a template's syntax tree."""
 CLOCKS = frozenset({
     "now", "today", "utcnow", "time", "datetime", "date", "uuid", "uuid4", "random", "randint", "choice", "shuffle",
     "lipsum",
 })  # fmt: skip
-"""Names that, where nothing defines them, were meant to give another value each time."""
+"""Names of functions that give another value each time, as templates of other tools call them."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Problem:
 
 
 def line_start(text: str, line: int) -> int:
-    """Return the offset at which a line starts; lines count from 1."""
+    """Return the offset in a text at which a line starts; lines count from 1."""
     return sum(len(part) + 1 for part in text.split("\n")[: line - 1])
 
 
@@ -54,9 +55,12 @@ def problem_at(
     fix: str | None = None,
     skip: int = 0,
 ) -> Problem:
-    """Return a problem at `word` in the node's line, inside braces, after `skip` earlier occurrences; at the start of
-    the line where the word is empty or not found. `fix` None: how to mend it is not known. `code` (`LMPnnn`) and
-    `message` are those of the finding."""
+    """Return a problem at `word` in the line of `node`, behind its first braces, after `skip` earlier occurrences there (the
+    last one, if there are fewer); else at the first `word` from there to the end of the text, or at the start of the line.
+
+    `text` is the template, `code` (`LMPnnn`) and `message` are those of the finding; `fix` None: how to mend it is not
+    known.
+    """
     start = line_start(text, _line(node))
     if word:
         end = text.find("\n", start)
@@ -76,14 +80,17 @@ def _line(node: nodes.Node) -> int:
 
 
 def unsafe_parts(text: str, tree: nodes.Template, names: Container[str]) -> list[Problem]:
-    """Return a problem for each part that a template must not contain; `names` are the variables that it is given."""
+    """Return a problem for each construct, call, filter and name with underscores that the template `text`, of the syntax
+    tree `tree`, must not contain (LMP801), or that gives another value each time (LMP802), and for unknown filters
+    (LMP201). `names` are the variables that it is given.
+    """
     walker = _Walker(text, names)
     walker.walk(tree)
     return walker.problems
 
 
 def too_deep(tree: nodes.Node) -> bool:
-    """Return whether a template is nested more deeply than MAX_DEPTH (100) levels, beyond any that a person would
+    """Return whether the syntax tree of a template is more than MAX_DEPTH (100) levels deep, beyond any that a person would
     write."""
     stack = [(tree, 0)]
     while stack:

@@ -27,17 +27,18 @@ from lmprog.compiler.types.lattice import (
 
 
 def is_text(kind: Type) -> bool:
-    """Return whether values of the type are texts."""
+    """Return whether values of the type are texts: `str`, an enum, or the path of an image; not an optional text."""
     return kind in (STR, IMAGE) or isinstance(kind, Enum)
 
 
 def is_number(kind: Type) -> bool:
-    """Return whether jinja can do arithmetic with values of the type."""
+    """Return whether jinja can do arithmetic with values of the type: numbers and booleans, not optional ones."""
     return kind in (INT, FLOAT, BOOL)
 
 
 def is_iterable(kind: Type) -> bool:
-    """Return whether a loop can run over values of the type."""
+    """Return whether a loop can run over any value of the type: texts, lists, objects and messages; not json, which may be a
+    number."""
     return is_text(kind) or isinstance(kind, ListOf | Object) or kind == MESSAGES
 
 
@@ -58,15 +59,16 @@ def _fits(wanted: str, kind: Type) -> bool:
 
 
 Result = Callable[[Type, Sequence[Type]], Type]
-"""The type of the result for the piped value's type and those of the arguments that have no name."""
+"""Function from the type of the value that a filter, test or method is applied to, and the types of its arguments without a
+name, to the type of the result."""
 
 
 @dataclass(frozen=True, eq=False)
 class Signature:
     """The parameter and result types of a filter, test or method of templates.
 
-    `takes` (the value it is applied to) and `arguments` are classes of types, such as "text"; `least` arguments must be
-    given.
+    `takes` (the value it is applied to) and `arguments` are classes of types, such as "text", which are the keys of
+    `_CLASSES`.
     """
 
     takes: str
@@ -76,7 +78,9 @@ class Signature:
     """Minimum number of arguments."""
 
     def wrong(self, name: str, kind: Type, arguments: Sequence[Type], named: int = 0) -> tuple[str, str] | None:
-        """Return the code and message for a wrong use of the filter, test or method `name`; None where the use is right."""
+        """Return the code (LMP203 or LMP204) and message for a wrong use of the filter, test or method `name` on a value of
+        the type `kind`, with arguments of the types `arguments` and `named` more that have a name; None where the use is
+        right. A null as an argument is right."""
         if isinstance(kind, Optional) and self.takes != "any":
             return "LMP204", f"`{name}` takes {_CLASSES[self.takes][0]}, and this is {kind}: it may be absent here"
         if not _fits(self.takes, kind):
@@ -92,7 +96,8 @@ class Signature:
 
 
 def item_of(kind: Type) -> Type:
-    """Return the type of an item in a loop over a value of type `kind`."""
+    """Return the type of an item in a loop over a value of type `kind`: `str` for texts and for objects, whose names are run
+    over; json for json and messages; UNKNOWN for what no loop can run over."""
     if isinstance(kind, ListOf):
         return kind.item
     return STR if is_text(kind) or isinstance(kind, Object) else JSON if kind in (MESSAGES, JSON) else UNKNOWN
@@ -244,7 +249,8 @@ _TEXT_FILTERS = frozenset(name for name, known in FILTER_SIGNATURES.items() if k
 
 
 def prints_well(name: str, kind: Type) -> bool:
-    """Return whether a filter's text has no Python notation in it, as a list in capitals or joined lists would."""
+    """Return whether the text that the filter `name` makes of a value of type `kind` has no Python notation in it, as a list
+    in capitals or joined lists would; True for a filter that makes no text, and for `tojson`."""
     if name not in _TEXT_FILTERS or name == "tojson":
         return True
     if name == "join":

@@ -16,7 +16,8 @@ _OBJECT = re.compile(r"\{\{(\s*[\"'][^{}]*)\}\}")
 
 
 def slip(text: str, error: TemplateSyntaxError) -> Problem:
-    """Return the problem, with an explanation and a fix, for a template that jinja cannot parse because of `error`."""
+    """Return the problem (LMP101, or LMP801 for an unknown tag) for a template that jinja cannot parse because of `error`:
+    braces around JSON or a mark that does not end, with a fix, else what jinja says."""
     message = str(error.message)
     if "Unexpected" not in message and "unknown tag" in message:
         return Problem("LMP801", f"the template cannot be read: {message}", line_start(text, error.lineno))
@@ -37,7 +38,8 @@ def slip(text: str, error: TemplateSyntaxError) -> Problem:
 
 
 def _unclosed(text: str) -> int | None:
-    """Return the place of the first mark that another one, or the end of the text, follows in place of its own end."""
+    """Return the offset of the first opening mark that another one, or the end of the text, follows in place of its own
+    end; None where there is none."""
     bare = _RAW.sub(lambda raw: " " * len(raw[0]), text)
     opened = ""
     place = 0

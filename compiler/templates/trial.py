@@ -136,7 +136,7 @@ def _fewest(
 
 
 def _is_loose(kind: Type) -> bool:
-    """Return whether a type leaves parts of its values untyped."""
+    """Return whether values of a type, or parts of them, are json or messages, whose fields are not known."""
     if isinstance(kind, Object):
         return any(_is_loose(inner) for _, inner in kind.fields)
     if isinstance(kind, ListOf | Optional):
@@ -166,10 +166,11 @@ class _Trial:
         self.template: Any = None
 
     def failure(self, values: Mapping[str, Any]) -> tuple[str, int] | None:
-        """Return why the values cannot be rendered, and the offset of the first mark in that line; None where they can be.
+        """Return why the template cannot be rendered with the values, and the offset of the first mark in the line that
+        fails; None where it can be.
 
-        Raises _GivenUp where rendering takes too long or makes too much, and MemoryError: with values of this size it is a
-        lack of the machine's, not a fault of the template.
+        Raises _GivenUp where rendering takes too long or makes too much, and MemoryError: with values of this size the
+        machine lacks memory, and the template has no fault.
         """
         _trials().turns = 0
         try:
@@ -197,7 +198,7 @@ class _Trial:
 
 
 def _brace(text: str, line: int) -> int:
-    """Return the offset of the first mark of a template in a line, or of the line."""
+    """Return the offset of the first `{{` or `{%` in a line (from 1), or of the line where it has none."""
     start = line_start(text, line)
     found = re.compile(r"\{[{%]").search(text, start, start + len(text[start:].partition("\n")[0]))
     return found.start() if found else start
@@ -209,7 +210,7 @@ def _reason(error: BaseException) -> str:
 
 
 class _Bounded(NodeTransformer):
-    """Puts a bound on the loops and the values that a template makes."""
+    """The rewriting of a template's tree by which its loops and the values that it sets are counted in a trial."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
@@ -243,7 +244,8 @@ class _Trials(Environment):
     turns = 0
 
     def count(self, *values: Any) -> None:
-        """Count one step. Raises _GivenUp where there were too many or a value is too large."""
+        """Count one step with its values. Raises _GivenUp at more than 20,000 steps, and for a value of more than 4,000
+        characters and items."""
         self.turns += 1
         if self.turns > _TURNS or any(_weight(value, _WEIGHT) > _WEIGHT for value in values):
             raise _GivenUp
@@ -265,7 +267,8 @@ class _Trials(Environment):
 
 
 def _weight(value: Any, most: int) -> int:
-    """Return the number of characters and items in a value; counting stops just above `most`."""
+    """Return the number of characters and items in a value, of a whole number its magnitude; counting stops just above
+    `most`."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, int) and not isinstance(value, bool):

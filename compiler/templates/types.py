@@ -22,24 +22,24 @@ _LOOP = Object(
 )
 
 MAX_MARKS = 20_000
-"""Holes and statements of one template that are looked at: beyond that somebody wrote a list out."""
+"""The most holes and statements of a template that is checked: one with more has a list written out."""
 
 
 @dataclass
 class TemplateTyper:
     """The check of the syntax, the safety and the types of one template; `names` are the types of its inputs.
 
-    `check` fills `problems`, and `variables` with the inputs that the template reads. `readable` is False where the
-    text is no template; `tree` is the parsed template (None before `check`, or where it cannot be parsed).
+    `check` fills `problems`, and `variables` with the inputs that the template reads. `tree` is the parsed template (None
+    before `check`, and where it cannot be parsed or is too long or deep).
     """
 
     text: str
     names: Mapping[str, Type]
     readable: bool = True
-    """False if the text is not a template at all."""
+    """False once `check` has found that the text is no template, or one that is too long or too deeply nested."""
     tree: nodes.Template | None = None
     rebound: set[str] = field(default_factory=set)
-    """Names that were set since the last branch began."""
+    """Names that were set so far in the branches of the innermost `if` that is being walked, or outside of all."""
 
     def __post_init__(self) -> None:
         self.expressions = Expressions(self.text, self.names)
@@ -55,8 +55,9 @@ class TemplateTyper:
         return self.expressions.variables
 
     def check(self) -> None:
-        """Walk the template, and fill `problems` and `variables`. A template that cannot be parsed, has too many holes
-        or is nested too deeply becomes a problem; nothing is raised."""
+        """Walk the template once, and fill `problems`, `variables`, `tree` and `readable`. A template that cannot be parsed,
+        has more than MAX_MARKS (20,000) holes and statements or is nested too deeply becomes a problem; nothing is
+        raised."""
         if self.text.count("{{") + self.text.count("{%") > MAX_MARKS:
             said = f"the template has more than {MAX_MARKS:,} holes and statements"
             self.problems.append(Problem("LMP101", said, 0, fix="give the values as one list, and write a loop"))

@@ -1,7 +1,7 @@
 """The types of the language, and the rule by which a value of one type may be used as another.
 
-`assignable(source, target)` is the whole conversion rule of the language: an enum stands for a str, an int for a float, a T for
-a T?, and nothing else converts.
+`assignable(source, target)` is the whole conversion rule of the language: an enum stands for a str or a larger enum, an int for
+a float, a T for a T?, an object for one with fewer fields, and for json all but messages, images and T?. Nothing else converts.
 """
 
 from __future__ import annotations
@@ -57,13 +57,15 @@ class Optional(Type):
 class Object(Type):
     """The type `{field: T}`, with its fields as pairs of name and type.
 
-    `source` is the text that names the pydantic model that it was read from, and `model` that model (None: it was not).
+    `source` names the pydantic model that it was read from, as the spec writes it or as Python does (None: it was read
+    from no model).
     """
 
     fields: tuple[tuple[str, Type], ...]
     source: str | None = None
     model: Any = field(default=None, compare=False, repr=False)
-    """The PythonReference of a pydantic model that a program names, which has the last word on its values."""
+    """The PythonReference of a pydantic model that a spec names, which also validates values of the type; None where the
+    fields alone decide."""
 
     def __str__(self) -> str:
         return self.source or "{" + ", ".join(f"{name}: {kind}" for name, kind in self.fields) + "}"
@@ -93,7 +95,8 @@ class Enum(Type):
 
 @dataclass(frozen=True)
 class Unknown(Type):
-    """The type of a value whose type could not be determined, because its expression has a finding; it fits every type."""
+    """The type of a value whose type is not known, as of an expression with a finding or an argument without annotation; it
+    fits every type."""
 
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -103,7 +106,8 @@ UNKNOWN = Unknown()
 
 
 def assignable(source: Type, target: Type) -> bool:
-    """Return whether a value of type `source` may be used where `target` is expected."""
+    """Return whether a value of type `source` may be used where `target` is expected. An object may have more fields than
+    `target`, and lack those that are optional there; an unknown type fits, and takes, any."""
     if source == target or isinstance(source, Unknown) or isinstance(target, Unknown):
         return True
     if isinstance(target, Optional):
@@ -128,8 +132,8 @@ def assignable(source: Type, target: Type) -> bool:
 
 
 def join(left: Type, right: Type) -> Type | None:
-    """Return the smallest type to which both types are assignable; None where that is only json. Where one is unknown,
-    return the other.
+    """Return the type of a value that has one of two types: the wider one, or an enum of all their values, at any depth of
+    lists and optional types; None where only json would take both. Where one is unknown, return the other.
     """
     if left == right or isinstance(right, Unknown):
         return left
@@ -156,8 +160,11 @@ def without_none(kind: Type) -> Type:
 
 
 def mismatch(value: Any, kind: Type) -> str | None:
-    """Return in a few words why `value` does not fit the type `kind`, or None where it fits. Raises TypeError for an
-    object that is no type."""
+    """Return in a few words why `value` does not fit the type `kind`, with the part that does not, or None where it fits.
+
+    A value of a pydantic model is validated by the model, whose import may raise ImportFailed. Raises TypeError for an
+    object that is no type.
+    """
     if isinstance(kind, Primitive):
         if _FITS[kind.name](value):
             return None
@@ -200,17 +207,18 @@ def mismatch(value: Any, kind: Type) -> str | None:
 
 
 def _some(values: tuple[str, ...]) -> str:
-    """Return the first of the values as text, each cut where it is long."""
+    """Return the first 20 values as one text, each cut at 40 characters, with the number of all where there are more."""
     shown = ", ".join(value if len(value) <= 40 else value[:37] + "..." for value in values[:20])
     return shown if len(values) <= 20 else f"{shown}, ... ({len(values)} values)"
 
 
 MAX_DEPTH = 100
-"""Lists and objects within each other in a value: one that is deeper could not be written again everywhere."""
+"""The most lists and objects within each other in a value: a deeper one could not be written as JSON everywhere."""
 
 
 def deeper(value: Any, depth: int = MAX_DEPTH) -> bool:
-    """Return whether lists and mappings are nested more than `depth` levels deep; `value` may be of any depth."""
+    """Return whether lists and mappings are nested more than `depth` levels deep, without recursion, so that `value` may be
+    of any depth."""
     level = [value]
     for _ in range(depth):
         level = [
@@ -270,7 +278,11 @@ def _shown(value: Any) -> str:
 
 
 def type_of(value: Any) -> Type:
-    """Return the type of a plain value, such as a literal or a row of data, or UNKNOWN where no type describes it."""
+    """Return the type of a plain value, such as a literal or a row of data, or UNKNOWN where no type describes it.
+
+    None is an optional unknown type; a list of values without a common type is a list of json, an empty one of unknown
+    items.
+    """
     if value is None:
         return Optional(UNKNOWN)
     if isinstance(value, bool):
@@ -297,7 +309,8 @@ def type_of(value: Any) -> Type:
 
 def json_schema(kind: Type) -> dict[str, Any]:
     """Return the JSON schema of a type as a dictionary, as used for structured output and tool arguments; empty, which
-    allows anything, for `json` and unknown types."""
+    allows anything, for `json` and unknown types. Objects require all their fields, optional ones too, and allow no
+    others; a pydantic model has its own schema."""
     if isinstance(kind, Optional):
         return {"anyOf": [json_schema(kind.inner), {"type": "null"}]}
     if isinstance(kind, ListOf):

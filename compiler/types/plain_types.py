@@ -26,8 +26,8 @@ def plain_type(kind: Type) -> Any:
 
 
 def type_of_plain(value: Any, depth: int = 50) -> Type:
-    """Return the type that a plain value describes; UNKNOWN, which every value fits, where it describes none. `depth`
-    is the level of nesting so far."""
+    """Return the type that a plain value of `plain_type` describes; UNKNOWN, which every value fits, where it describes
+    none. `depth` is the number of levels that may still be nested in it: what is deeper is UNKNOWN."""
     if isinstance(value, str):
         return Primitive(value) if value in PRIMITIVES else UNKNOWN
     if not isinstance(value, Mapping) or len(value) != 1 or not depth:

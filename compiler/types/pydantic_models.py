@@ -1,4 +1,7 @@
-"""Pydantic models as types: their JSON schemas, and validation beyond the types of their fields."""
+"""Pydantic models as types: their JSON schemas, and validation beyond the types of their fields.
+
+A `model` here is the PythonReference of a model class; each function imports it, and raises ImportFailed where it cannot.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,19 @@ from typing import Any
 from lmprog.compiler.types.python_reference import load
 
 MAX_DEPTH = 8
-"""References within each other that are written out; a model that holds itself may be anything beyond."""
+"""The most references within each other that are written out in a schema; a model that holds itself allows anything beyond."""
 
 
 def schema(model: Any) -> dict[str, Any]:
-    """Return a model's JSON schema as a dictionary, with descriptions, bounds, formats and defaults, and all references
-    written out."""
+    """Return the JSON schema of the model that a PythonReference names, with descriptions, bounds, formats and defaults,
+    without titles, with all references written out, and with objects that allow no further fields."""
     whole = load(model).model_json_schema()  # type: ignore[attr-defined]
     return dict(_written_out(whole, whole.get("$defs", {}), 0))
 
 
 def hint_schema(hint: Any) -> dict[str, Any] | None:
-    """Return the JSON schema of a Python annotation as a dictionary, by field names (not aliases), references written
-    out; None for an annotation that pydantic has no schema for."""
+    """Return the JSON schema of a Python annotation as a dictionary, by field names (not aliases), without titles, with
+    references written out; None for an annotation that pydantic has no schema for."""
     from pydantic import TypeAdapter
 
     try:
@@ -31,8 +34,8 @@ def hint_schema(hint: Any) -> dict[str, Any] | None:
 
 
 def validated(model: Any, value: Any) -> tuple[Any, str | None]:
-    """Validate a value by a pydantic model; return it with the model's defaults, and None, or the unchanged value and what
-    is wrong.
+    """Validate a value by the model that a PythonReference names; return it as plain values with the model's defaults, and
+    None; or the unchanged value and in a few words the first thing that is wrong, also where the model's own code fails.
 
     Fields may be named by their aliases, as in a reply, or by their names, as in a program; the result has the names.
     """
@@ -49,7 +52,8 @@ def validated(model: Any, value: Any) -> tuple[Any, str | None]:
 
 
 def aliased(model: Any, value: Any) -> Any:
-    """Return a value with its fields under the model's aliases, as its schema has them."""
+    """Return a value as plain values with its fields under the model's aliases, as its schema has them, without fields that
+    it does not set; a value that the model refuses is returned unchanged."""
     of = load(model)
     try:
         found = of.model_validate(value, by_alias=True, by_name=True)  # type: ignore[attr-defined]
@@ -59,13 +63,13 @@ def aliased(model: Any, value: Any) -> Any:
 
 
 def has_aliases(model: Any) -> bool:
-    """Return whether a model, or one within it, has a field with an alias."""
+    """Return whether the model that a PythonReference names, or a model within it, has a field with an alias."""
     found = load(model)
     return bool(found.model_json_schema(by_alias=True) != found.model_json_schema(by_alias=False))  # type: ignore[attr-defined]
 
 
 def aliases(model: Any) -> dict[str, str]:
-    """Return the field names of a model by alias."""
+    """Return the field names of a model (a PythonReference) by alias, of its own fields and not of models within it."""
     fields = load(model).model_fields.items()  # type: ignore[attr-defined]
     return {
         alias: name
@@ -76,7 +80,8 @@ def aliases(model: Any) -> dict[str, str]:
 
 
 def is_closed(part: Any) -> bool:
-    """Return whether a JSON schema names and requires all fields of its objects, as strict structured output wants."""
+    """Return whether a JSON schema, or a part of one, names and requires all fields of its objects, as strict structured
+    output wants."""
     if isinstance(part, list):
         return all(map(is_closed, part))
     if not isinstance(part, Mapping):

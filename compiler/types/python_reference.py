@@ -40,8 +40,9 @@ class ImportFailed(LmprogError):
 
 
 def reference(text: str, folder: Path) -> PythonReference:
-    """Return the reference to a Python function in a text, `./file.py:name` or `package.module:name`; relative files
-    start at `folder`."""
+    """Return the reference to a Python function in a text: `./file.py:name`, relative to `folder`, where the text before the
+    colon ends with .py, has a slash or begins with a dot; else `package.module:name`. Nothing is imported, and neither has
+    to exist."""
     where, _, name = text.rpartition(":")
     if where.endswith(".py") or "/" in where or where.startswith("."):
         return PythonReference(text, followed(folder / where), None, name)
@@ -50,10 +51,11 @@ def reference(text: str, folder: Path) -> PythonReference:
 
 
 def load(reference: PythonReference) -> Callable[..., Any]:
-    """Return the function (or class) that a reference names, or raise ImportFailed.
+    """Return the function (or class) that a reference names, or raise ImportFailed; this runs the user's code, whose prints
+    go to stderr.
 
     A file is imported once per process while it does not change, under a unique module name, so that two files named
-    `metrics.py` do not clash.
+    `metrics.py` do not clash; its folder is on `sys.path` only meanwhile.
     """
     module = _file(reference) if reference.file is not None else _module(reference)
     try:
@@ -67,7 +69,8 @@ def load(reference: PythonReference) -> Callable[..., Any]:
 
 
 def forget(files: Collection[Path]) -> None:
-    """Drop the modules imported from `files`, and all those that programs name, so that the next use imports them again."""
+    """Drop all files that `load` has imported, and the modules that Python has imported from `files` (resolved paths), so
+    that the next use imports them again."""
     _loaded.clear()
     endings = tuple(path.name for path in files)
     for name, module in list(sys.modules.items()):

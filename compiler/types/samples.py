@@ -38,7 +38,8 @@ _SIMPLE: dict[Type, list[Any]] = {
 
 
 def samples(kind: Type) -> list[Any]:
-    """Return a few values of a type, an ordinary one first; none where the type is unknown."""
+    """Return a few values of a type, an ordinary one first, then extreme ones; empty where the type, or that of a part of
+    it, is unknown."""
     if kind in _SIMPLE:
         return copy.deepcopy(_SIMPLE[kind])  # Jinja's `indent` changes a list that it is given.
     if isinstance(kind, Enum):
@@ -56,7 +57,8 @@ def samples(kind: Type) -> list[Any]:
 
 
 def long_sample(kind: Type) -> Any:
-    """Return a value of a type with long texts and long lists."""
+    """Return a value of a type with texts of 300 digits and lists of 300 items in it; raise IndexError for a type that has
+    no `samples`."""
     if isinstance(kind, Optional):
         return long_sample(kind.inner)
     if isinstance(kind, ListOf):
@@ -70,8 +72,9 @@ def combinations(choices: Mapping[str, Sequence[Any]], most: int = _MAX_COMBINAT
     """Yield mappings with one value for each name of `choices`: all combinations if they are at most `most`, the first
     values first.
 
-    If there are more, each value is yielded once beside the first values of the others, and once beside those of its own
-    position.
+    If there are more, at most `most` are yielded (or as many as the longest list of values has, if these are more): for
+    each position the values that stand there, the last one of shorter lists, then each other value beside the first values
+    of the other names.
     """
     count = 1
     for values in choices.values():

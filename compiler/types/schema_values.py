@@ -25,7 +25,10 @@ _NUMBERS = ("integer", "number")
 
 
 def schema_value(name: str, schema: Mapping[str, Any]) -> Any:
-    """Return a made-up value that fits the schema; a text in it holds `name`, the name of the field. Patterns are ignored."""
+    """Return a made-up value that fits a JSON schema without references: its constant, its first enum value or example,
+    else one within its bounds and of its format. A text without these is `(name)`, for the field's name; optional values
+    are there, and patterns are ignored.
+    """
     if "const" in schema:
         return schema["const"]
     for key in ("enum", "examples"):
@@ -60,7 +63,8 @@ def schema_value(name: str, schema: Mapping[str, Any]) -> Any:
 
 
 def _number(schema: Mapping[str, Any], whole: bool) -> float:
-    """Return 1, or 0.5 where it may be a fraction; where the bounds do not allow that, a number at one of them."""
+    """Return 1, or 0.5 where it may be a fraction; where the bounds or `multipleOf` do not allow that, a number near one of
+    the bounds; 1 or 0.5 after all where none fits."""
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     low = max(schema.get("minimum", -math.inf), -math.inf if above is None else above)
     high = min(schema.get("maximum", math.inf), math.inf if below is None else below)

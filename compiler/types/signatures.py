@@ -23,7 +23,7 @@ from lmprog.compiler.yaml.files import NotRead, read_text
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """The parameters and result of a Python function; `returns` is UNKNOWN without an annotation.
+    """The parameters of a Python function by name, and the type of its result; `returns` is UNKNOWN without an annotation.
 
     `open`: any further named argument is taken (`**kwargs`). `unnamed`: arguments without a name are taken (`*args`),
     which no LM can give. `about` is the function's docstring (None: it has none), `returns_score` is True where it is
@@ -39,9 +39,12 @@ class Signature:
 
 
 def signature(reference: PythonReference, imports: bool) -> Signature | None:
-    """Return the signature of the object that `reference` names, or None where only running user code would show it.
+    """Return the signature of the function or class that `reference` names. With `imports` it is imported, which runs user
+    code; without, its file is parsed.
 
-    Raise ImportFailed where the file or the name does not exist. With `imports` False the file is parsed, not run.
+    None where Python has no signature for it (as for functions in C), and without `imports` where it is in a module
+    instead of a file, or is no `def` at the top level. Raises ImportFailed where it cannot be imported or called, and
+    without `imports` where the file cannot be read or has no such name.
     """
     if not imports:
         return _parsed(reference) if reference.file is not None else None
@@ -98,10 +101,11 @@ _TEXTS = (datetime.date, datetime.datetime, datetime.time, uuid.UUID)
 
 
 def annotated(hint: Any, depth: int = 0) -> Type:
-    """Return the type of a Python annotation, or UNKNOWN where the language has no type for it.
+    """Return the type of a Python annotation, or UNKNOWN where the language has no type for it, or a name in it cannot be
+    resolved.
 
-    Parts nested more deeply than 8, as in a model that contains itself, are json. `depth` is the level of nesting so
-    far.
+    Tuples are lists, mappings json, dates texts; dataclasses, typed dictionaries and pydantic models are objects. Parts
+    nested more deeply than 8, as in a model that contains itself, are json. `depth` is the level of nesting so far.
     """
     if depth > 8:
         return JSON
@@ -143,7 +147,8 @@ def annotated(hint: Any, depth: int = 0) -> Type:
 
 
 def pydantic_type(model: Any, depth: int = 0) -> Object:
-    """Return the object type of a pydantic model. `depth` is the level of nesting so far."""
+    """Return the object type of a pydantic model class, with the types of its fields (by their names, not aliases) and its
+    name as `source`; it validates no values. `depth` is the level of nesting so far."""
     fields = []
     for name, info in model.model_fields.items():
         fields.append((name, annotated(info.annotation, depth + 1)))
@@ -151,6 +156,8 @@ def pydantic_type(model: Any, depth: int = 0) -> Object:
 
 
 def _parsed(reference: PythonReference) -> Signature | None:
+    """Return the signature of a function in a file that is parsed; None where the name is there and is no function of the
+    top level. Raises ImportFailed where the file cannot be read or has no such name."""
     assert reference.file is not None
     try:
         tree = ast.parse(read_text(reference.file))
@@ -199,7 +206,7 @@ def _from_tree(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Signature:
 
 
 def _written(node: ast.expr | None) -> Type:
-    """Return the type of an annotation that was only parsed."""
+    """Return the type of an annotation that was only parsed; UNKNOWN for None and for one that needs an import to be known."""
     if node is None:
         return UNKNOWN
     if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -32,9 +32,10 @@ _OTHER_NAMES = {
 
 
 class TypeReader:
-    """Reads types from nodes.
+    """The reader of the types that a spec writes; mistakes become findings of `report`.
 
-    `constant(text)` returns the value of an expression over `vars`, `model(text, node)` the type of `package.module:Model`.
+    `constant(node)` returns the value of an enum's expression over `vars` (None, where it has none), `model(text, node)` the
+    type that the text `package.module:Model` names; both report what they cannot read.
     """
 
     def __init__(
@@ -46,14 +47,15 @@ class TypeReader:
         self.report, self._constant, self._model = report, constant, model
 
     def fields(self, node: Mapping | None, what: str) -> dict[str, Field]:
-        """Return the fields of an `inputs:` or `outputs:` mapping by name; empty for None. `what` names them in
-        messages."""
+        """Return the fields of an `inputs:` or `outputs:` mapping by name, also those with mistakes; empty for None. `what`
+        stands before each name in messages."""
         if node is None:
             return {}
         return {name: self.field(value, f"{what} `{name}`") for name, value in node.entries.items()}
 
     def field(self, node: Node, what: str) -> Field:
-        """Return one field, written in the short form or the long form. `what` names the place in messages."""
+        """Return the field that a node writes in the short form (its type) or the long form (a mapping with `type` or
+        `enum`); what cannot be read of it is left out with a finding. `what` names the field in messages."""
         if isinstance(node, Mapping):
             node = self._respelled(node, what)
         if not (isinstance(node, Mapping) and ("type" in node.entries or self._is_enum(node))):
@@ -88,10 +90,11 @@ class TypeReader:
         )
 
     def _respelled(self, node: Mapping, what: str) -> Mapping:
-        """Return the long form of a field, with misspelt keys reported and replaced by the meant keys.
+        """Return a mapping with misspelt keys of the long form reported and replaced by the meant keys, if it is the long
+        form; else the mapping itself.
 
-        Only a mapping that cannot be an object of types is taken for the long form: its `private` is a boolean, or
-        its `about` or `declassify` is a sentence.
+        It is the long form where it has `type`, or cannot be an object of types: `private` is a boolean, `default` a list,
+        or `about` or `declassify` a text with a blank.
         """
         texts = [node.value(key) for key in ("about", "declassify")]
         long = isinstance(node.value("private"), bool) or isinstance(node.get("default"), Sequence)
@@ -149,13 +152,15 @@ class TypeReader:
         return UNKNOWN
 
     def _no_part(self, node: Mapping, what: str) -> None:
-        """Report what can be said of a whole input or output, and not of a type or of a part of one."""
+        """Report the keys `private`, `default` and `declassify` in the long form of a type or a part, which only a whole input
+        or output has."""
         for key in sorted(node.entries.keys() & {"private", "default", "declassify"}):
             message = f"`{key}` is said of a whole input or output, and cannot be said of {what}"
             self.report.add("LMP101", node.key_place(key), message, fix=f"write {key}: beside the type of the whole")
 
     def written(self, text: str, node: Scalar, what: str) -> Type:
-        """Return the type that a text such as `list[str]?` writes. `what` names the place in messages."""
+        """Return the type that a text such as `list[str]?` writes; UNKNOWN, with a finding at `node`, where it is no type,
+        also in the place of a part. `what` names the place in messages."""
         try:
             return read_type(text, lambda word: self._word(word, node, what))
         except TypeTextError as error:
@@ -207,5 +212,5 @@ class TypeReader:
 
 
 def default_format(outputs: dict[str, Field]) -> str:
-    """Return the default reply format: `text` for one output, `fields` for several."""
+    """Return the reply format of a module that sets none: `text` for one output, else `fields`."""
     return "text" if len(outputs) == 1 else "fields"

@@ -14,11 +14,14 @@ MAX_DEPTH = 20
 
 
 class TypeTextError(Handled):
-    """The error of a text that is no type; the message says why."""
+    """The error of a text that is no type; the message says why, without the text."""
 
 
 def read_type(text: str, word: Callable[[str], Type]) -> Type:
-    """Return the type that a text writes, or raise TypeTextError; `word` returns the type of a name."""
+    """Return the type that a text writes, such as `list[{a: str}]?`, or raise TypeTextError.
+
+    `word` returns the type of a single word in it, such as `int` or `package.module:Model`.
+    """
     reader = _Reader(text, word)
     kind = reader.type(0)
     if reader.text[reader.at :].strip():
@@ -27,6 +30,8 @@ def read_type(text: str, word: Callable[[str], Type]) -> Type:
 
 
 class _Reader:
+    """A reader of one text of a type from left to right; `at` is the character that it has come to."""
+
     def __init__(self, text: str, word: Callable[[str], Type]) -> None:
         self.text, self.word, self.at = text, word, 0
 

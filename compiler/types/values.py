@@ -42,8 +42,8 @@ ANY_JOINED = '${{ join(["...", inputs.x], "") }}'
 
 
 def seeming_reads(text: str) -> set[tuple[str, ...]]:
-    """Return the paths of names that an invalid or misplaced expression seems to read, so that these are not reported as
-    unread.
+    """Return the paths of names, as `("steps", "one", "label")`, that a text seems to read which is an invalid or misplaced
+    expression, so that they are not reported as unread. A misspelt root counts as the nearest one.
     """
     roots = {root: root if root in ROOTS else nearest(root, ROOTS) for root, _ in _DOTTED.findall(text)}
     return {(known, *rest[1:].split(".")) for root, rest in _DOTTED.findall(text) if (known := roots[root])}
@@ -51,8 +51,8 @@ def seeming_reads(text: str) -> set[tuple[str, ...]]:
 
 @dataclass
 class Binder:
-    """Typed expressions from nodes, in the scope of their place; mistakes go to `report`. `vars` are the program's
-    constants."""
+    """The maker of typed expressions from nodes, in the scope of their place; mistakes become findings of `report`. `vars`
+    are the program's constants."""
 
     report: Report
     vars: Map[str, Any] = field(default_factory=dict)
@@ -60,9 +60,12 @@ class Binder:
     """Every dotted name that any expression of the program reads."""
 
     def bare(self, node: Node | None, scope: Scope, what: str) -> Expression | None:
-        """Return the expression in a node, with or without `${{ }}` around it; None, with a finding, where it is none,
-        and without one for None, an absent node. `scope` has the names that may be read there. `what` names the place
-        in messages."""
+        """Return the expression in a node whose text is one, with or without `${{ }}` around it; a number, boolean or null
+        is a constant. None for None (an absent node) and, with a finding, for a node that is no expression.
+
+        `scope` has the names that may be read there; one that reads others has a finding and is returned. `what` names the
+        place in messages.
+        """
         if not isinstance(node, Scalar):
             if node is not None:
                 self.report.add("LMP101", node.place, f"{what} must be one expression")
@@ -75,8 +78,11 @@ class Binder:
 
     def written(self, node: Node, scope: Scope, what: str) -> Expression | None:
         """Return the Expression for a node: a plain value, `${{ expr }}`, or a list or mapping of them. None, with a
-        finding, where it cannot be read; `what` names the place in messages. `scope` has the names that may be read
-        there."""
+        finding, where it or a part of it cannot be read, as where a text mixes words and `${{ }}`.
+
+        A text without `${{` is a constant, with a warning where it looks like a name or a template. `scope` has the names
+        that may be read there; `what` names the place in messages.
+        """
         if isinstance(node, Scalar):
             if not isinstance(node.value, str) or "${{" not in node.value:
                 self._meant(node, scope, what)
@@ -96,7 +102,7 @@ class Binder:
         return self._nested(node, scope, what)
 
     def _meant(self, node: Scalar, scope: Scope, what: str) -> None:
-        """Say so where a text is the name of something that could be read: it is taken as text."""
+        """Warn of a text that is the name of something that could be read there: it is taken as text."""
         if not isinstance(node.value, str) or not _DOTTED.fullmatch(node.value):
             return
         root, first, *_ = node.value.split(".")
@@ -109,7 +115,7 @@ class Binder:
             self.reads |= seeming_reads(node.value)
 
     def _marks(self, node: Scalar, what: str) -> None:
-        """Say so where a text holds the marks of a template: only `prompt` is one."""
+        """Warn of a text with the marks of a template: only `prompt` is one."""
         found = _MARKS.search(node.value) if isinstance(node.value, str) else None
         if found is None:
             return
@@ -178,7 +184,7 @@ class Binder:
     def fits(self, expression: Expression | None, wanted: Type, node: Node, what: str, code: str = "LMP203") -> bool:
         """Return whether an expression may be used as type `wanted`; add a finding where it may not: LMP204 if only
         null is in the way, else `code`. None (an expression that already has its finding) fits. `what` names the place
-        in messages."""
+        in messages, and the finding stands at `node`."""
         if expression is None:
             return True
         problem = unfit(expression, wanted, self.vars)
@@ -200,7 +206,7 @@ class Binder:
 
 
 def _fix(expression: Expression) -> str | None:
-    """Return a fix for an expression that fails for some values."""
+    """Return a fix for an expression that fails for some values; None for a constant."""
     if expression.constant:
         return None
     tree = expression.tree
@@ -212,9 +218,10 @@ def _fix(expression: Expression) -> str | None:
 
 
 def unfit(expression: Expression, wanted: Type, vars: Map[str, Any]) -> str | None:
-    """Return why an expression cannot be used as type `wanted`; None where it can.
+    """Return why an expression cannot be used as type `wanted`, as a clause that begins with `and`; None where it can.
 
-    Constants are judged by their value. `vars` are the program's constants.
+    An expression over `vars` (the program's constants) alone is judged by its value; None where it has none, which has a
+    finding of its own.
     """
     if assignable(expression.type, wanted):
         return None
@@ -275,7 +282,7 @@ def scalars(node: Node) -> Iterator[Scalar]:
 
 
 def value_place(node: Node) -> Place:
-    """Return the place that a caret marks for a value: the first character of its expression."""
+    """Return the place that carets mark for a value: the expression within `${{ }}`, or the whole node."""
     if isinstance(node, Scalar) and isinstance(node.value, str):
         wrapped = WRAPPED.match(node.value)
         if wrapped:
@@ -286,8 +293,8 @@ def value_place(node: Node) -> Place:
 
 
 def constant_value(report: Report, node: Scalar, vars: Map[str, Any], what: str) -> Any:
-    """Return the value of an expression over `vars` alone; None, with a finding, where it has none. `what` names the
-    place in messages."""
+    """Return the value of an expression over `vars` alone; None, with a finding, where it has none, and without a further
+    one where its type is unknown. `what` names the place in messages."""
     kinds = Object(tuple((name, type_of(value)) for name, value in vars.items()))
     scope = Scope({"vars": kinds}, where=f"in {what}, which is fixed before anything runs")
     expression = Binder(report, vars).bare(node, scope, what)
@@ -301,7 +308,8 @@ def constant_value(report: Report, node: Scalar, vars: Map[str, Any], what: str)
 
 
 def _joined(text: str) -> str:
-    """Return the expression that a text with expressions in it means, or an example of one where it is long or torn."""
+    """Return the expression that a text with `${{ }}` in it means, or the example ANY_JOINED where the text is longer than
+    80 characters or a `${{` in it does not end."""
     parts = _HOLE.split(text)
     if len(text) > 80 or any("${{" in part for part in parts):
         return ANY_JOINED
