@@ -26,10 +26,11 @@ from lmprog.compiler.plan import Plan
 
 
 def run(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> None:
-    """Run all families of checks on a compiled program; on a sub-program only those that do not depend on its caller.
+    """Run all families of checks on a compiled program; on a sub-program or a member of an ensemble (compiled without
+    `evaluation`) not those of private values, rows and optimizing, which need the whole program.
 
-    Findings are added to the draft's report. `base_digest` returns the digest of the file that an overlay extends (None: it
-    cannot be read).
+    Findings are added to the draft's report. `base_digest` returns the digest of the program that an overlay extends, by
+    its file (None: it cannot be compiled).
     """
     places.check(draft)
     names.check(draft)

@@ -1,4 +1,4 @@
-"""A `when` or `until` that is always true or false, and the steps behind it (206)."""
+"""A `when` that is always true or false, in every run or in a loop of one turn (206)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from lmprog.compiler.steps.parts import bound, inner, walk
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report conditions (`when`, `until`) that are always true or always false. The finding is LMP206."""
+    """Report each `when` of a step whose value is the same in all runs: a constant, or, in a loop of one turn, a condition
+    over `loop` alone. The finding is LMP206."""
     for step in walk(plan.steps):
         _when(draft, step, {}, "")
         if _one_turn(plan, bound(step)):
@@ -38,6 +39,8 @@ def _when(draft: Draft, step: Step, known: dict[str, object], where: str) -> Non
 
 
 def _value(condition: Expression | None, known: dict[str, object]) -> bool | None:
+    """Return the value of a condition over the roots in `known` alone; None where it reads others, and with `known` roots
+    also where it reads none, which is reported without them."""
     if condition is None or any(name[0] not in known for name in condition.references):
         return None
     if known and not condition.references:

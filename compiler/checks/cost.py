@@ -28,12 +28,16 @@ from lmprog.compiler.templates.compiled import Template, mentions, parse
 from lmprog.compiler.tokens import MAX_CHARACTERS_PER_TOKEN
 
 LONG_TEXT = 200
-"""Characters of constant text after varying text that are worth a warning."""
+"""The fewest characters of constant text after varying text that are worth a warning."""
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report prompts that do not fit their model, and budgets that do not fit the work. The findings are LMP501, LMP502
-    and LMP503."""
+    """Report prompts that do not fit the context of their model (LMP501), budgets of `optimize` that may not last (LMP502),
+    and prompts with an input before much constant text, which rows could share (LMP503).
+
+    Budgets are compared where rows were read, and lengths of inputs are those of the rows. Modules whose templates have
+    findings are passed over.
+    """
     _context(draft, plan)
     for module in plan.modules.values():
         if module.id not in draft.unsure:

@@ -12,16 +12,14 @@ from lmprog.compiler.steps.parts import passed_on, walk
 from lmprog.compiler.yaml.source import Mapping, Place
 
 Watched = set[tuple[int, str, str]]
-"""Outputs that a metric reads itself or through expressions, loops and programs alone: (id of the plan, module, output)."""
+"""Outputs of modules that a metric reads directly, or through expressions, loops and programs alone: Python's `id` of the
+module's plan, the module, and the output."""
 
 
 @dataclass(frozen=True, eq=False)
 class Crossing:
-    """A private value that reaches a module with declassified outputs in a sub-program or judge, so that it leaves it
-    unmarked.
-
-    `plan` is the sub-program or judge, `place` is where the checked program brings the value in, and `root` is the program
-    whose metrics must watch the output.
+    """A private value that arrives at a module of a sub-program or judge (`plan`); an output of the module that is declassified
+    leaves it unmarked, so that a metric must read the output.
     """
 
     plan: Plan
@@ -29,7 +27,7 @@ class Crossing:
     place: Place
     """The place where the program that is checked brings the value in."""
     root: Plan
-    """The program whose metrics, or the judge whose own score, must watch."""
+    """The checked program, whose metrics must read the output, or the judge, whose own outputs must."""
 
 
 def reasons(draft: Draft, plan: Plan) -> None:
@@ -58,8 +56,11 @@ def reasons(draft: Draft, plan: Plan) -> None:
 
 
 def check(draft: Draft, plan: Plan, crossings: Sequence[Crossing]) -> None:
-    """Report declassified outputs that no metric reads directly, so that no test shows that they reveal nothing. The
-    finding is LMP403."""
+    """Report declassified outputs of modules that no metric reads directly, so that no test shows that they reveal nothing:
+    those of the program, and those of other programs at which private values arrive (`crossings`). The finding is LMP403.
+
+    Nothing is reported where an error keeps it from being known what the metrics read.
+    """
     if _names_lost(draft):
         return
     read = [
@@ -103,6 +104,7 @@ def _place(draft: Draft, id: str, name: str) -> Place:
 
 
 def _watched(plan: Plan, read: Iterable[Expression]) -> Watched:
+    """Return the outputs of modules on which the expressions `read` of a program depend without a module between them."""
     steps = _by_id(plan.steps)
     pending = list(read)
     seen: set[tuple[str, str]] = set()

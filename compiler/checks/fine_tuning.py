@@ -15,7 +15,7 @@ from lmprog.compiler.plan import LM, Fleet, Optimize, Plan, Stage
 from lmprog.compiler.yaml.source import Mapping, Node, Place
 
 JOB = "job"
-"""The option with the settings of a provider's job, which no training in this process reads."""
+"""The option of a stage with the settings of a provider's job, which no training in this process reads."""
 
 
 def stages_of(draft: Draft) -> list[tuple[Node, str, Facts]]:

@@ -17,39 +17,46 @@ from lmprog.compiler.yaml.source import Mapping, Place
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report private values that reach an LM, tool or file that is not trusted, with the steps by which they get there.
-    The findings are LMP401 and LMP402."""
+    """Report private values that reach an untrusted LM or tool (LMP401), or a shared cache, exported traces, the proposer, a
+    judge's LM or demos in an overlay (LMP402), with the steps by which they get there; as warnings where they only decide
+    what arrives. Also run the check of declassified outputs (LMP403)."""
     private = _Private(draft, plan)
     private.check()
     declassified.check(draft, plan, private.crossings)
 
 
 class _Private:
+    """The check of one program for private values that reach an untrusted LM, tool or file, with what its passes find."""
+
     def __init__(self, draft: Draft, plan: Plan) -> None:
         self.draft, self.plan = draft, plan
         self.reported: set[tuple[str, str, str]] = set()
         self.shown: dict[str, Trail] = {}
-        """Trails of private values to the modules that receive any, by module id."""
+        """Trails of private values to the modules that receive any, in the program or its teachers, by module id, of the
+        present pass."""
         self.carried: dict[Name, Trail] = {}
-        """The outputs of steps that hold some, as `steps.<id>.<output>`."""
+        """Trails of private values to the outputs of the program's steps that hold any, by `("steps", id, output)`."""
         self.teacher: Place | None = None
         """The place that names the teacher whose steps are checked; None outside of teachers."""
         self.by_choice = False
         """True in the last pass, over what private values decide: a warning where no value itself arrives."""
         self.proposed: Trail | None = None
-        """Trail of a private value to the proposer, if any gets there."""
+        """Trail of a private value to the proposer; None where none gets there."""
         self.quoted: Trail | None = None
-        """The same in the passes that follow what the proposer writes; None before."""
+        """Trail of a private value to the proposer, in the passes that follow what the proposer writes; None before them."""
         self.reached: dict[str, Trail] = {}
-        """Trails of private values into the calls of each module of the program, by module id."""
+        """Trails of private values into the calls of each module of the program, by module id, of all passes but the last."""
         self.teaches = ""
         """The part of modules that is learnt from the runs of `self.teacher`: demos or weights."""
         self.taught: dict[str, dict[str, Trail]] = {"demos": {}, "weights": {}}
-        """Trails of private values into each module's calls in a teacher, and so into what is learnt of them, by that part."""
+        """Trails of private values into the calls of a teacher's modules, from which demos or weights are learnt: by that
+        part, and by module id."""
         self.crossings: list[Crossing] = []
-        """Private values at modules of other programs that declassify an output."""
+        """Private values that arrive at modules of sub-programs and judges, whose outputs may be declassified."""
 
     def check(self) -> None:
+        """Report where private values go, where they are quoted by the proposer, what is learnt of them, and what they decide;
+        nothing for a program without private values."""
         if not holds_private(self.plan):
             return
         marks = private_inputs(self.plan)
@@ -71,7 +78,8 @@ class _Private:
         self._picker(marks, outputs)
 
     def _outputs(self, marks: dict[Name, Trail]) -> dict[str, Trail]:
-        """Follow the private inputs through the program and its teachers; the outputs that they reach."""
+        """Follow the private inputs (`marks`) through the program and its teachers, and report where they arrive; return the
+        trails to the outputs that they reach, by output."""
         policy = private_policy(self._arrives, by_choice=self.by_choice, instructions=self._instructions)
         outputs: dict[str, Trail] = {}
         self.shown, self.carried = {}, {}
@@ -85,7 +93,8 @@ class _Private:
         return outputs | {name: way for name, way in taught.items() if name not in outputs}
 
     def _taught(self, policy: Policy, marks: dict[Name, Trail]) -> dict[str, Trail]:
-        """Return the trails of private inputs into the outputs of the teachers, which receive the inputs too."""
+        """Follow the private inputs through the teachers, which receive the inputs too, and report where they arrive; return
+        the trails to the outputs of the teachers."""
         outputs: dict[str, Trail] = {}
         teachers = self.plan.optimize.teachers if self.plan.optimize is not None else {}
         for node, tuned in named(written_stages(self.draft.node("optimize", "stages"))) if teachers else ():
@@ -101,6 +110,7 @@ class _Private:
     # models and tools
 
     def _arrives(self, arrival: Arrival) -> None:
+        """Record and report a private value that arrives at a module or tool of the program, a sub-program or a teacher."""
         if arrival.module is not None and (self.teacher is not None or arrival.plan is self.plan):
             self.shown.setdefault(arrival.module.id, arrival.trail)
         if arrival.module is not None and arrival.plan is self.plan and not self.by_choice:
@@ -138,7 +148,8 @@ class _Private:
     # the proposer
 
     def _proposer(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> None:
-        """Report private values shown to the prompt proposer: all columns of train rows, and metric feedback."""
+        """Report private values that the proposer of instructions is shown: columns of train rows, and feedback of metrics;
+        nothing in the pass over what values decide."""
         if self.plan.optimize is None or self.by_choice:
             return
         for known, trail in self._known(marks, outputs).items():
@@ -150,7 +161,8 @@ class _Private:
             self._to_proposer((*source, f"rows of data.{self.plan.optimize.train}"))
 
     def _to_proposer(self, trail: Trail) -> None:
-        """Report a value that arrives in a run, a row or a score: replies, errors and feedback may quote it."""
+        """Report a private value that arrives in a run, a row or a score, which replies, errors and feedback may quote, where
+        instructions are tuned and their proposer is untrusted or has a shared cache; note it in `proposed`."""
         optimize = self.plan.optimize
         lm = self.plan.lms.get(optimize.proposer) if optimize is not None and optimize.proposer is not None else None
         if optimize is None or lm is None or not any("instructions" in parts for parts in optimize.tune.values()):
@@ -164,7 +176,8 @@ class _Private:
             self._tell("LMP402", place, trail, f"the shared cache of the proposer {lm.id}")
 
     def _instructions(self, plan: Plan, module: Module) -> Trail | None:
-        """Return the trail of a private value into instructions that the proposer writes, or None."""
+        """Return the trail of a private value into the instructions of a module that the proposer writes; None where it
+        writes none, may not quote private values, or none reaches it."""
         optimize = self.plan.optimize
         if self.quoted is None or optimize is None or optimize.declassify or plan is not self.plan:
             return None
@@ -185,6 +198,7 @@ class _Private:
                     self._tell("LMP402", node.place, trail, f"the shared cache of {lm.id}")
 
     def _place(self, arrival: Arrival) -> Place:
+        """Return the place in the checked file at which a value is passed on: the teacher, the argument, or the step."""
         if self.teacher is not None:
             return self.teacher
         step, argument = arrival.outer
@@ -196,6 +210,7 @@ class _Private:
         return self.draft.step_keys.get(step.path, self.draft.root.place)
 
     def _tell(self, code: str, place: Place, trail: Trail, sink: str) -> None:
+        """Report, once for each source and place, that the private value at the start of a trail reaches a sink."""
         key = (code, trail[0], f"{place}{sink if code == 'LMP401' else sink.split()[0]}")
         if key in self.reported:
             return
@@ -214,7 +229,8 @@ class _Private:
     # judges, demos, rows of training
 
     def _known(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> dict[Name, Trail]:
-        """Return the private names that a metric can read, including other metrics of private values."""
+        """Return the private names that a metric can read, with their trails: inputs, columns of rows, outputs, traces, and
+        other metrics that are computed from private values."""
         known = marks | private_rows(self.plan)
         known |= {("outputs", name): trail for name, trail in outputs.items()}
         known |= {("runs", "outputs", name): trail for name, trail in outputs.items()}
@@ -232,10 +248,8 @@ class _Private:
                 return known
 
     def _judged(self) -> dict[Name, Trail]:
-        """Return the metrics whose judge has private values of its own on the way to its score.
-
-        Where such a judge fails, the error may quote them.
-        """
+        """Return the metrics whose judge program has private inputs of its own that reach its outputs, with their trails: its
+        score, or the error where it fails, may quote them."""
         found: dict[Name, Trail] = {}
         for id, metric in self.plan.metrics.items():
             if metric.judge is not None:
@@ -260,9 +274,9 @@ class _Private:
                     self._judge(id, metric.judge, name, trail)
 
     def _traced(self) -> dict[Name, Trail]:
-        """Return where private values are in the trace that a metric reads.
+        """Return the names of the trace (`("trace", "modules", ...)`) that hold private values, with their trails.
 
-        A reply as it came may hold whatever its module was given, also where the output is declassified.
+        A module's reply may hold whatever the module was given, also where its output is declassified.
         """
         found: dict[Name, Trail] = {}
         for id, trail in self.shown.items():
@@ -277,6 +291,8 @@ class _Private:
         return found
 
     def _judge(self, id: str, judge: Plan, argument: str, trail: Trail | None) -> None:
+        """Report where a private value goes in the judge program of the metric `id`: the value of its `argument`, with its
+        trail; or, with `trail` None, the judge's own private inputs."""
         written = self.draft.node("metrics", id, "with", argument)
         place = written.place if written is not None else self.draft.key("metrics", id)
 

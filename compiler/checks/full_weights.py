@@ -10,8 +10,9 @@ from lmprog.compiler.yaml.source import Mapping, Node
 
 
 def check(draft: Draft, plan: Plan, optimize: Optimize) -> None:
-    """Report a stage with `full: true` that trains more than one model, one that a server samples, or one that has an
-    adapter. The findings are LMP701."""
+    """Report the first stage with `full: true` that trains more than one model, one that a server samples, one with an
+    adapter (its own or a module's, or `adapters: per_module`), or one after a stage that trains an adapter. The finding is
+    LMP701."""
     stages = [(entry, name, _full(entry, name)) for entry, name, _ in training_stages(draft)]
     tuned = {id: plan.lms.get(plan.modules[id].lm) for id, parts in optimize.tune.items() if "weights" in parts}
     here = {id: lm for id, lm in tuned.items() if lm is not None and lm.trained_as is not None}
@@ -37,7 +38,8 @@ def _full(entry: Node, name: str) -> bool:
 
 
 def _wrong(plan: Plan, optimize: Optimize, here: dict[str, LM], lm: LM) -> tuple[str, str] | None:
-    """Return what keeps the weights of an LM from being trained whole, and the fix; None where nothing does."""
+    """Return what keeps the weights of an LM from being trained whole, as the end of a sentence, and the fix; None where
+    nothing does. `here` are the LMs whose weights are tuned in this process, by the id of a module."""
     models = {each.id for each in here.values()}
     if len(models) > 1:
         return f"trains one model, not {len(models)}", "leave the weights of the others out of tune:"

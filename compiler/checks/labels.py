@@ -11,12 +11,13 @@ from lmprog.compiler.replies.spelling import MARKS, folded
 from lmprog.compiler.types.lattice import Enum, ListOf, Object, Optional, Type
 
 MAX_LABELS = 2_000
-"""Values of one enum that are compared."""
+"""The most values of one enum that are compared; further ones are not looked at."""
 
 
 def check(draft: Draft) -> None:
-    """Report the enums of a module's outputs whose values a model easily confuses, such as one that begins another. The
-    finding is LMP209."""
+    """Report the enums in the outputs of modules with values that cannot be kept apart in a reply: an empty one, two that
+    differ in case, blanks or punctuation alone, or one with a comma or line break where the prompt lists them by commas.
+    The finding is LMP209."""
     for id, module in draft.modules.items():
         for name, field in module.outputs.items():
             place = draft.key("modules", id, "outputs", name)

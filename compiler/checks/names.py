@@ -14,8 +14,9 @@ from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar
 
 
 def check(draft: Draft) -> None:
-    """Report what is declared and never read, and steps that may be skipped whose `else` leaves out an output. The
-    findings are LMP202 and LMP203."""
+    """Report inputs, vars, LMs, tools, modules, outputs of modules, inputs of prompts and steps that nothing reads or uses
+    (LMP202), and an `else` or `on_error` that leaves out an output which is read (LMP203). What has a finding for another
+    reason, or is probably meant by a misspelt name, is not reported."""
     _respell(draft)
     _prompt_inputs(draft)
     _declared(draft)
@@ -25,7 +26,7 @@ def check(draft: Draft) -> None:
 
 
 def _respell(draft: Draft) -> None:
-    """Count what a misspelt reference meant as read: the reference has its finding."""
+    """Mark as read the steps and fields that misspelt references probably mean; the references have their findings."""
     steps: dict[str, set[str]] = {}
     for step in walk(draft.steps):
         steps.setdefault(step.id, set()).update(step.outputs)
@@ -39,7 +40,8 @@ def _respell(draft: Draft) -> None:
 
 
 def _unread_steps(draft: Draft) -> None:
-    """Report steps without effects whose result is not read; modules have findings of their own, for each output."""
+    """Report value steps, loops, programs and tools that only read, of which no output is read and no step inside changes
+    anything outside. Outputs of modules are reported by `_module_outputs`."""
     read = {name[1] for name in draft.binder.reads if name[0] == "steps" and len(name) > 1}
     for step in walk(draft.steps):
         action = step.action
@@ -52,7 +54,8 @@ def _unread_steps(draft: Draft) -> None:
 
 
 def _acts(draft: Draft, step: Step) -> bool:
-    """Return whether a step, or a step inside it, calls a tool that changes something outside."""
+    """Return whether a loop or program step runs a step that calls a tool that writes, by itself or in an agent, or a
+    program, whose steps are not looked at."""
     action = step.action
     plan = action.plan if isinstance(action, ProgramCall) else None
     tools = plan.tools if plan is not None else draft.tools
@@ -88,7 +91,7 @@ def _prompt_inputs(draft: Draft) -> None:
 
 
 def _single_braces(prompt: Node, name: str) -> Iterator[Place]:
-    """Yield where the templates of a prompt hold an input's name in single braces, as other tools write a hole."""
+    """Yield the places where the templates of a prompt hold the input `name` in single braces, as other tools write a hole."""
     for role in ("system", "user"):
         node = prompt.get(role) if isinstance(prompt, Mapping) else None
         text = node.value if isinstance(node, Scalar) else None
@@ -168,7 +171,7 @@ def _unread(draft: Draft, module: Module, fields: set[str]) -> None:
 
 
 def _incomplete_else(draft: Draft) -> None:
-    """Report an `else` or `on_error` that lacks a field that is read: it stands for the whole step."""
+    """Report an `else` or `on_error` without an output of its step that is read: its values stand in for all outputs."""
     whole = {name[1] for name in draft.binder.reads if name[0] == "steps" and len(name) == 2}
     read: dict[str, set[str]] = {}
     for name in draft.binder.reads:

@@ -24,11 +24,12 @@ from lmprog.compiler.yaml.source import Scalar
 
 
 def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> None:
-    """Report modules that cannot be optimized as the spec wants, and tuned parts of an overlay whose base has changed
-    since.
+    """Report weights that cannot be trained (LMP701), `weights` of an LM that nothing reads (LMP202), tuned parts that the
+    prompt never shows (LMP702) or that cannot change the metric (LMP703), and `batch` with LMs that have no batches
+    (LMP705); without `optimize` too: an overlay whose base has changed, and an adapter of another model or with other
+    weights than its digest says (LMP704).
 
-    `base_digest` returns the digest of the file that an overlay extends (None: it cannot be read). The findings are
-    LMP202, LMP701, LMP702, LMP703, LMP704 and LMP705.
+    `base_digest` returns the digest of the program that an overlay extends, by its file (None: it cannot be compiled).
     """
     _unread_weights(draft, plan)
     if plan.optimize is not None:
@@ -44,7 +45,7 @@ def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -
 
 
 def _batches(draft: Draft, plan: Plan) -> None:
-    """Report each LM that a scoring asks and whose provider has no batches."""
+    """Report each LM that a run or a judge of the program asks and whose calls cannot wait for batches (LMP705)."""
     lms = {(lm.id, lm.model): lm for program in (plan, *judges(plan)) for lm in bounds(program).asked}
     for lm in lms.values():
         if (why := no_batches(lm)) is not None:
@@ -175,7 +176,8 @@ def _effect(draft: Draft, plan: Plan, optimize: Optimize) -> None:
 
 
 def _modules_behind(plan: Plan, metric: str) -> set[str]:
-    """Return the modules whose outputs or decisions contribute to the values that a metric reads."""
+    """Return the ids of the modules that a metric depends on, through outputs, steps and other metrics; of all modules where
+    it reads a trace or the runs of a row."""
     steps = {step.id: step for step in walk(plan.steps)}
     pending: list[Expression] = []
     metrics, found, seen = [metric], set(), set()

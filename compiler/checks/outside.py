@@ -21,14 +21,14 @@ _SHAPES = re.compile(
     r"|gsk_[A-Za-z0-9]{20,}|glpat-[A-Za-z0-9_-]{16,}|r8_[A-Za-z0-9]{30,})|-----BEGIN [A-Z ]*PRIVATE KEY-----)"
 )
 _MIN_CHARACTERS = 15
-"""The characters of the shortest text of these shapes."""
+"""The length of the shortest text that `_SHAPES` finds."""
 _KEYS = re.compile(r"(?i)(?:^|[_-])(?:api[_-]?key|key|secret|token|password|passwd|authorization|credentials?)$")
 _PLAIN = frozenset({"none", "empty", "null", "dummy", "test", "fake", "anything", "not-needed", "no-key", "local", "x"})
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report modules with tools that write which read text from outside, secrets written into the spec, and tools of
-    agents without `effects`. The findings are LMP404, LMP405 and LMP406."""
+    """Report modules that read text from outside and can call a tool that writes (LMP404), secrets written into the spec
+    (LMP405), and tools of agents whose `effects` the spec does not say (LMP406)."""
     _injection(draft, plan)
     _secrets(draft, draft.root, "")
     _unsaid_effects(draft, plan)
@@ -95,6 +95,8 @@ def _can_write(plan: Plan) -> bool:
 
 
 def _source(plan: Plan, step: Step, output: str) -> str | None:
+    """Return how a trail names a step whose outputs are text from outside: a tool that reads it, or an untrusted LM; None
+    for other steps."""
     action = step.action
     if isinstance(action, ToolCall):
         tool = plan.tools.get(action.tool)
@@ -124,7 +126,8 @@ def _secrets(draft: Draft, node: Node, key: str) -> None:
 
 
 def _looks_secret(text: str) -> bool:
-    """Return whether a text in a place for keys looks like one: long, without spaces, of many kinds of characters."""
+    """Return whether a text under a key such as `api_key` looks like a secret: of 12 characters or more, without spaces,
+    with a digit, and of many different characters."""
     word = text.strip().removeprefix("Bearer ")
     if word.lower() in _PLAIN or len(word) < 12 or any(char.isspace() for char in word) or "/" in word[:8]:
         return False

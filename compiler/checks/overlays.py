@@ -18,11 +18,10 @@ _FIX = "take demos out of tune, or say in optimize: declassify: why the rows may
 
 
 def check(draft: Draft, plan: Plan, reached: Map[str, Trail]) -> None:
-    """Report demos of private values that are in an overlay, or that an optimization would write into one, without a
-    stated reason.
+    """Report demos of private values that are in an overlay, or that a stage would write into one (LMP402), where
+    `optimize.declassify` gives no reason; and an empty reason (LMP403).
 
-    `reached` has for each module the way by which a private value gets into its calls. The findings are LMP402 and
-    LMP403.
+    `reached` has, by module id, the trail by which a private value gets into the module's calls; other modules get none.
     """
     optimize = plan.optimize
     reason = optimize.declassify if optimize is not None else None
@@ -45,7 +44,7 @@ def check(draft: Draft, plan: Plan, reached: Map[str, Trail]) -> None:
 
 
 def _demos(draft: Draft, id: str) -> Iterator[Node]:
-    """Return the demos of a module and of the members of an ensemble."""
+    """Yield the nodes of the demos of the module `id`: its own, and those of the members of an ensemble."""
     listed = draft.node("ensemble", "members")
     members = listed.items if isinstance(listed, Sequence) else []
     for modules in (draft.node("modules"), *members):
@@ -74,6 +73,7 @@ def _private(plan: Plan, id: str, reached: Map[str, Trail]) -> Trail | None:
 
 
 def _tuned(draft: Draft, id: str) -> Place:
+    """Return the place under `tune` that has the module `id` tuned, or that of `optimize` where the spec has no `tune`."""
     if draft.node("optimize", "tune") is None:
         return draft.key("optimize")
     return draft.place("optimize", "tune", id)

@@ -1,4 +1,4 @@
-"""Expressions where none is evaluated: they would be taken as text (101)."""
+"""Expressions in sections whose values are not evaluated, where they would be taken as text (101)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _FREE = {
 
 
 def check(draft: Draft) -> None:
-    """Report `${{ }}` in sections whose values are not evaluated. The finding is LMP101."""
+    """Report texts with `${{` in the sections `lms`, `tools`, `optimize`, `data`, `tests` and `export`, but for the keys whose
+    values are evaluated there, or sent as they are. The finding is LMP101."""
     for section, free in _FREE.items():
         node = draft.root.get(section)
         if section == "tools":

@@ -14,10 +14,11 @@ from lmprog.compiler.templates.compiled import Template, parse
 
 
 def check(draft: Draft) -> None:
-    """Report modules with a `prompt` of their own whose messages name none of the outputs that a reply must name. The finding
-    is LMP210.
+    """Report modules with a `prompt` of their own, without demos, whose messages name none of the outputs that a reply must
+    name. The finding is LMP210.
 
-    The standard prompt asks for the format of the reply; one of the author has to do so itself, or by demos.
+    The standard prompt asks for the format of the reply; a prompt of the author has to do so itself, or by demos. Modules of
+    the format `text`, with constrained decoding, or whose provider is sent a JSON schema need not.
     """
     for id, module in draft.modules.items():
         written = draft.node("modules", id, "prompt")

@@ -20,8 +20,9 @@ _MARKS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report columns, values and rows of the data that the program cannot use, and template marks in values, which are
-    not rendered. The findings are LMP601, LMP602 and LMP803."""
+    """Report columns, values and rows of the data that the program cannot use, and rows that stand twice (LMP601); rows of
+    dev or test that are in train too (LMP602); and template marks in instructions, demos and inputs of rows, which are sent
+    as they are (LMP803). Only the splits whose rows were read are looked at."""
     for split, rows in draft.rows.items():
         _split(draft, plan, split, rows)
     _overlap(draft, plan)
@@ -95,13 +96,14 @@ def _columns(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place
 
 
 def _renamed(draft: Draft, plan: Plan, name: str) -> bool:
-    """Return whether the program reads an unknown input that was probably meant to be `name`."""
+    """Return whether an expression of the program reads an unknown input that was probably meant to be `name`."""
     unknown = {read[1] for read in draft.binder.reads if read[0] == "inputs" and len(read) > 1} - plan.inputs.keys()
     return any(nearest(other, [name]) for other in unknown)
 
 
 def _labels(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place) -> None:
-    """Report labels outside an enum, in a column that a metric compares with an enum output under another name."""
+    """Report values outside of an enum, in a column that a metric takes beside the output of that enum, where the column has
+    another name and most of its values are of the enum."""
     for metric in plan.metrics.values():
         texts = [argument.text for argument in metric.arguments.values()]
         outputs = [text.removeprefix("outputs.") for text in texts if text.startswith("outputs.")]

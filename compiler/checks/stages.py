@@ -28,8 +28,9 @@ EFFECTS = {
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report stages of an optimization that cannot begin, or that can find nothing to improve. The findings are LMP103,
-    LMP203, LMP502 and LMP702."""
+    """Report stages of an optimization that cannot begin, or that can find nothing to improve, with the checks of `teachers`
+    and `training`; nothing without `optimize`. Where the spec has parts that could not be read (LMP101), what depends on
+    `tune` is not reported. The findings are LMP103, LMP203, LMP502 and LMP702."""
     optimize = plan.optimize
     listed = draft.node("optimize", "stages")
     if optimize is None or not isinstance(listed, Sequence):
@@ -68,7 +69,8 @@ def check(draft: Draft, plan: Plan) -> None:
 
 
 def _lacking(tunes: frozenset[str], tuned: frozenset[str]) -> Iterator[tuple[str, str]]:
-    """Yield an error and its fix for weights, and for words, if a stage tunes them and `tune` names none that it tunes."""
+    """Yield an error (the end of a sentence) and its fix for each part that a stage tunes (`tunes`) and no module has, and
+    for weights, and for words, where the stage tunes them and `tune` names none of them (`tuned`: those that it names)."""
     for unknown in sorted(tunes - EFFECTS.keys()):
         yield f"declares that it tunes `{unknown}`, which no module has", f"declare some of {', '.join(EFFECTS)}"
     for kind in ((WEIGHTS,), WORDS):
@@ -93,7 +95,7 @@ def _rollouts(draft: Draft, name: str, facts: Facts, options: Mapping | None) ->
 
 
 def _reflections(draft: Draft, optimize: Optimize, entry: Node, given: Map[str, Any]) -> None:
-    """Report a stage whose `max_metric_calls` end before its first reflection."""
+    """Report a stage whose `max_metric_calls` are fewer than its first dev rows and one reflection take (LMP502)."""
     name, rows = _named(entry), draft.rows.get(optimize.validate)
     most, pareto, minibatch = (given.get(key) for key in ("max_metric_calls", "pareto_rows", "minibatch"))
     if not rows or not (isinstance(most, int) and isinstance(pareto, int) and isinstance(minibatch, int)):
@@ -159,6 +161,7 @@ def _stage(name: str, options: Mapping | None) -> Stage:
 
 
 def options_of(draft: Draft, stage: Stage) -> Map[str, Any]:
-    """Return the options of a stage as written, with the optimizer's defaults for the others where they are known."""
+    """Return the options of a stage as written, with the optimizer's defaults for the others; without these where no
+    `stage_configs` was given."""
     config = draft.options.stage_configs(stage.optimizer) if draft.options.stage_configs is not None else None
     return {**defaults(config), **stage.options}

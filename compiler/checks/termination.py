@@ -1,4 +1,4 @@
-"""Loops that do not get anywhere (301). That each loop has a bound is decided where the graph is built."""
+"""Loops that make no progress (301). That each loop has a bound is decided where the graph is built."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lmprog.compiler.yaml.source import Mapping
 
 
 def check(draft: Draft) -> None:
-    """Report loop state that never changes, and `until` conditions that read nothing that the loop changes. The finding
-    is LMP301."""
+    """Report state of loops that `next` does not set, or sets to itself, and `until` conditions that read nothing that a turn
+    changes. The finding is LMP301."""
     for step in walk(draft.steps):
         if isinstance(step.action, Repeat):
             node = draft.step_nodes[step.path]

@@ -113,7 +113,7 @@ def check_reward(draft: Draft, optimize: Optimize, trains: bool) -> None:
 
 
 def _members(given: Map[str, Any]) -> int | None:
-    """Return the most runs on one row, those of teachers included."""
+    """Return the most runs on one row, those of teachers included; None where an option that says so is no whole number."""
     own, teachers = given.get("rollouts"), given.get("teachers") or []
     if not _whole(own) or not isinstance(teachers, list):
         return None

@@ -110,9 +110,11 @@ class _Walker:
     problems: list[Problem] = field(default_factory=list)
 
     def say(self, code: str, node: nodes.Node, message: str, word: str = "", fix: str | None = None) -> None:
+        """Add a problem at the first `word` in the line of `node`; `fix` None: how to mend it is not known."""
         self.problems.append(problem_at(self.text, code, node, message, word, fix))
 
     def walk(self, tree: nodes.Node) -> None:
+        """Add the problems of a tree; what stands within a construct that is refused is not looked at."""
         stack: list[nodes.Node] = [tree]
         while stack:
             node = stack.pop()

@@ -106,7 +106,7 @@ class TemplateTyper:
                 self.expressions.printed(node, self._through(node.filter, names))
 
     def _through(self, filter: nodes.Filter | None, names: Names) -> Type:
-        """Return the type of a block of text after its filter."""
+        """Return the type of a block of text after its filter: `str` for None, no filter."""
         return STR if filter is None else self.expressions.type(filter, names)
 
     def _bind(self, target: nodes.Node, kind: Type, names: Names) -> None:

@@ -36,6 +36,7 @@ class _Reader:
         self.text, self.word, self.at = text, word, 0
 
     def take(self) -> str:
+        """Return the next token and go behind it. Raises TypeTextError at the end of the text."""
         found = _TOKEN.match(self.text, self.at)
         if found is None:
             raise TypeTextError("it ends too early")
@@ -43,6 +44,7 @@ class _Reader:
         return found[1]
 
     def take_if(self, token: str) -> bool:
+        """Return whether `token` is the next one; if so, go behind it."""
         found = _TOKEN.match(self.text, self.at)
         if found is None or found[1] != token:
             return False
@@ -50,10 +52,12 @@ class _Reader:
         return True
 
     def expect(self, token: str) -> None:
+        """Go behind the next token, which must be `token`. Raises TypeTextError where it is another."""
         if not self.take_if(token):
             raise TypeTextError(f"a `{token}` is missing")
 
     def type(self, depth: int) -> Type:
+        """Return the type that begins here, and go behind it; `depth` is the level of nesting so far. Raises TypeTextError."""
         if depth > MAX_DEPTH:
             raise TypeTextError("it is nested too deeply")
         token = self.take()
