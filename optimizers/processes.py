@@ -8,10 +8,12 @@ they share the weights of the network too.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
-from lmprog.errors import UsageError
+from lmprog.errors import InfrastructureError, UsageError
 
 FIRST_PROCESS_TIMEOUT = timedelta(days=7)
 """Time limit for waiting on the first process, which may search for prompts all day."""
@@ -41,6 +43,18 @@ UNREAD = {
 }
 """Settings of accelerate's FSDP that would have no effect, with the way out of each."""
 
+_OF_A_LOST_PROCESS = ("gloo/transport", "NCCL")
+"""The words of a RuntimeError of torch where another process has closed its connections."""
+
+ENDED = "another process of this optimization has ended before its work was done; its own message says why"
+_others_wait = True
+"""False while all processes take part in a piece of work, so that their next collective is not `from_first`."""
+
+
+class _Failed:
+    """The value that the first process broadcasts in place of another where an error ends it."""
+
+
 _shards = False
 _launched: str | None = None
 """The value of `accelerate launch`'s variable for FSDP, between `begin`, which removes it, and `end`."""
@@ -69,15 +83,47 @@ def _asks(name: str) -> bool:
     return os.environ.get(name, "").lower() in ("1", "true", "yes")
 
 
+@contextmanager
+def together(fsdp: bool = False) -> Iterator[None]:
+    """Return a context in which the processes are joined (`begin`), which they leave however it ends.
+
+    Where an error ends the block in the first process while the others wait for it, the block ends in them too, with
+    InfrastructureError; so it does where the connection to another process is lost.
+    """
+    begin(fsdp)
+    try:
+        yield
+    except BaseException as error:
+        if count() > 1 and first() and _others_wait:
+            with suppress(RuntimeError):  # they may be gone as well
+                from_first(_Failed())
+        if count() > 1 and isinstance(error, RuntimeError) and any(words in str(error) for words in _OF_A_LOST_PROCESS):
+            raise InfrastructureError(ENDED) from error
+        raise
+    finally:
+        end()
+
+
+@contextmanager
+def others_wait(waiting: bool) -> Iterator[None]:
+    """Return a context for work of the first process: others wait for a value of it (`from_first`), or, where `waiting` is
+    False, take part in the work.
+    """
+    global _others_wait
+    before, _others_wait = _others_wait, waiting
+    yield
+    _others_wait = before  # not after an error: `together` reads what held where it was raised
+
+
 def begin(fsdp: bool = False) -> None:
     """Join torch's process group, before transformers does so with a shorter timeout; where there is one process, only
-    refuse what is not tested. Called once in each process before an optimization, `end` after it.
+    refuse what is not tested. Called once in each process before an optimization, `end` after it (`together`).
 
     With `fsdp`, or where `accelerate launch` asks for it, the processes share the weights in training; those beside the
     first then load models without values, so call this before a model is loaded. Raises UsageError for a way of training
     with several processes that is not tested, and for FSDP in one process.
     """
-    global _shards, _launched
+    global _shards, _launched, _others_wait
     refuse_untested()
     fsdp = fsdp or _asks(FSDP)
     if fsdp and count() == 1:
@@ -85,7 +131,7 @@ def begin(fsdp: bool = False) -> None:
             "FSDP shares weights among processes, and there is one: start several, as with "
             "`torchrun --no-python --nproc-per-node 2 lmprog optimize SPEC --fsdp`"
         )
-    _shards = fsdp
+    _shards, _others_wait = fsdp, True
     # The weights are divided here: accelerate and transformers would do it again.
     _launched = os.environ.pop(FSDP, None)
     if count() > 1:
@@ -108,13 +154,17 @@ def shards() -> bool:
 
 def from_first(value: Any = None) -> Any:
     """Return in every process the value that the first process passes, and wait for it there; the argument of the others is
-    ignored. Must be called in all processes; the value is pickled, but where there is one process."""
+    ignored. Must be called in all processes; the value is pickled, but where there is one process. Raises
+    InfrastructureError in the others where an error has ended the first one.
+    """
     if count() == 1:
         return value
     import torch
 
     values = [value]
     torch.distributed.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+    if isinstance(values[0], _Failed) and not first():
+        raise InfrastructureError(ENDED)
     return values[0]
 
 

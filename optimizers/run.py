@@ -122,47 +122,45 @@ def optimize(
     settings = given.over(kept.settings) if kept is not None else given
     target = Path(settings.out) if settings.out is not None else spec.with_name(f"{spec.stem}.tuned.yaml")
     _refuse_odd_names(spec, target, folder)
-    processes.begin(fsdp)
-    program = load(spec, lms={**settings.lms, **(lms or {})}, overrides=settings.overrides)
-    block = optimize_config(program)
-    _refuse_writes(program, allow_writes)
-    require_packages(program)
-    if processes.shards():
-        refuse_several(program.plan)
-    if not processes.first():
-        tuned: Tuned = follow(program)
-        processes.end()
+    with processes.together(fsdp):
+        program = load(spec, lms={**settings.lms, **(lms or {})}, overrides=settings.overrides)
+        block = optimize_config(program)
+        _refuse_writes(program, allow_writes)
+        require_packages(program)
+        if processes.shards():
+            refuse_several(program.plan)
+        if not processes.first():
+            tuned: Tuned = follow(program)
+            return tuned
+        if seed is None:
+            seed = kept.seed if kept is not None else block.seed
+        limits = {**block.budget, **settings.budget}
+        Budget(limits)  # refuses a limit that there is not
+        name, path, saved = program.plan.name, str(spec.resolve()), settings.without_secrets()
+        unchanged = resuming.watched(program)
+        origin = Origin(name, path, resuming.source_digests(program), seed, settings=saved)
+        with opened(on, workers, spec.parent) as runner, _claimed(folder, going_on), ExitStack() as trackers:
+            restarting = resuming.claim(folder, origin, block, resume, restart_stage)
+            tracked = trackers.enter_context(reporting(block.report_to, program.plan, seed, folder, going_on))
+            journal = Journal(folder, (OptimizationBar(), *((listen,) if listen else ()), tracked), unchanged)
+            try:
+                journal.tell("run_started", run_dir=str(folder), program=name, spec=path, seed=seed)
+                journal.begin()
+                if restarting is not None:
+                    journal.restart(*restarting)
+                resuming.keep_source_digests(folder, origin)
+                outcome = run_stages(program.with_runner(runner), seed, limits, journal)
+                report = _report(program, outcome, seed, target, folder)
+                _write_overlay(target, spec, outcome.candidate, report)
+                if report["best_estimate"]:
+                    _write_overlay(folder / UNCONFIRMED, spec, outcome.best, report)
+                write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n", private=True)
+                journal.record("run_ended", overlay=str(target))
+                tracked.finish(report, target, folder / "report.json")
+            finally:
+                journal.close()
+        tuned = processes.from_first(Finished(Tuned(target, report))).outcome
         return tuned
-    if seed is None:
-        seed = kept.seed if kept is not None else block.seed
-    limits = {**block.budget, **settings.budget}
-    Budget(limits)  # refuses a limit that there is not
-    name, path, saved = program.plan.name, str(spec.resolve()), settings.without_secrets()
-    unchanged = resuming.watched(program)
-    origin = Origin(name, path, resuming.source_digests(program), seed, settings=saved)
-    with opened(on, workers, spec.parent) as runner, _claimed(folder, going_on), ExitStack() as trackers:
-        restarting = resuming.claim(folder, origin, block, resume, restart_stage)
-        tracked = trackers.enter_context(reporting(block.report_to, program.plan, seed, folder, going_on))
-        journal = Journal(folder, (OptimizationBar(), *((listen,) if listen else ()), tracked), unchanged)
-        try:
-            journal.tell("run_started", run_dir=str(folder), program=name, spec=path, seed=seed)
-            journal.begin()
-            if restarting is not None:
-                journal.restart(*restarting)
-            resuming.keep_source_digests(folder, origin)
-            outcome = run_stages(program.with_runner(runner), seed, limits, journal)
-            report = _report(program, outcome, seed, target, folder)
-            _write_overlay(target, spec, outcome.candidate, report)
-            if report["best_estimate"]:
-                _write_overlay(folder / UNCONFIRMED, spec, outcome.best, report)
-            write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n", private=True)
-            journal.record("run_ended", overlay=str(target))
-            tracked.finish(report, target, folder / "report.json")
-        finally:
-            journal.close()
-    tuned = processes.from_first(Finished(Tuned(target, report))).outcome
-    processes.end()
-    return tuned
 
 
 def _claimed(folder: Path, going_on: bool) -> AbstractContextManager[Any]:

@@ -121,6 +121,7 @@ class WeightStage:
         """Run a coroutine in the event loop of the stage, from the thread of the trainer where there is one."""
         return self._beside.run(coroutine) if self._beside.at_work else self.runner.run(coroutine)
 
+    @processes.others_wait(True)
     def rows(self, step: int) -> list[Row]:
         """Return the training rows of the update that follows `step`, and keep its metrics in `health`; the trainer calls
         this."""
@@ -128,6 +129,7 @@ class WeightStage:
         self.health = found.health
         return found.rows
 
+    @processes.others_wait(True)
     def end_of_step(self, step: int, metrics: Mapping[str, float], split: Mapping[str, float]) -> None:
         """Write a step's metrics to the journal; after every `evaluate_every` steps and the last one score the weights, and
         save them where they are the best so far. Called after each update.
@@ -154,6 +156,7 @@ class WeightStage:
             if self._run(self.keeper.is_best(step, program)):
                 self.policy.save(self.keeper.checkpoints.best(step))
 
+    @processes.others_wait(True)
     def saved(self, step: int) -> None:
         """Complete the checkpoint of a step; called when the trainer has written its part of it."""
         self.keeper.commit(step, self.source.state)

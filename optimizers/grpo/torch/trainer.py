@@ -217,7 +217,8 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # Between a step and its checkpoint the first process scores, which a spent budget may end; then it broadcasts None.
-        if self._trained.shares and processes.from_first(True) is None:
+        # Here the others would wait for it in collectives: of the shared weights, and of transformers' count of operations.
+        if processes.from_first(True) is None:
             raise Stopped
         with writing(Path(self.args.output_dir)):
             super()._save_checkpoint(model, trial)

@@ -26,6 +26,7 @@ from lmprog.runtime.program import Program
 from lmprog.seeds import derive
 
 
+@processes.others_wait(False)
 def train(
     policy: Policy,
     request: TrainRequest,
