@@ -71,8 +71,10 @@ class _Product:
         self.of = of
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return x W' + x down' up', with the bias or a residual, and x down' (N, r)."""
-        added = self.bias if residual is None else residual
+        """Return x W' + x down' up', plus the bias and the residual where there are such (None: none), and x down' (N, r),
+        None for layers without the adapter.
+        """
+        added = self.bias if residual is None else residual if self.bias is None else residual + self.bias
         out = x @ self.weight.t() if added is None else torch.addmm(added, x, self.weight.t())
         if self.of is None:
             return out, None

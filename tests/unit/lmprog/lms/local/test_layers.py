@@ -32,7 +32,9 @@ def adapted(kind: str, targets):
     import transformers
 
     torch.manual_seed(0)
-    model = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**SIZES))
+    kind, _, biased = kind.partition("+")
+    more = {"attention_bias": True, "mlp_bias": True} if biased else {}
+    model = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**SIZES, **more))
     config = peft.LoraConfig(
         r=4,
         lora_alpha=8,
@@ -43,8 +45,10 @@ def adapted(kind: str, targets):
     model = peft.get_peft_model(model, config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "norm" in name or "bias" in name:
+            if "norm" in name:
                 parameter.uniform_(0.5, 1.5)
+            elif "bias" in name:
+                parameter.uniform_(-0.3, 0.3)
             elif "lora_B" in name:
                 parameter.normal_(std=0.3)
     return model
@@ -60,7 +64,7 @@ def learnt(model, fast: FastLora | None) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj", "down_proj"], ["up_proj"]])
-@pytest.mark.parametrize("kind", ["Llama", "Qwen2"])
+@pytest.mark.parametrize("kind", ["Llama", "Qwen2", "Llama+biases"])
 def test_a_layer_learns_what_it_learns_in_peft(kind: str, targets) -> None:
     model = adapted(kind, targets)
     fast = FastLora(model)
@@ -76,7 +80,7 @@ def test_a_layer_learns_what_it_learns_in_peft(kind: str, targets) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", ["Llama", "Qwen2"])
+@pytest.mark.parametrize("kind", ["Llama", "Qwen2", "Llama+biases"])
 def test_a_layer_answers_as_peft_has_it(kind: str) -> None:
     model = adapted(kind, "all-linear").eval()
     fast = FastLora(model)
