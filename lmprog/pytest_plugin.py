@@ -33,11 +33,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def lmprog_program(request: pytest.FixtureRequest) -> Iterator[Callable[..., Program]]:
-    """Yield a function that loads a program, as `lmprog.load` does; a relative path starts at the folder of the test.
+    """Yield a function that loads a program, with the arguments of `lmprog.load`; a relative path starts at the folder of
+    the test.
 
-    The calls of LMs and tools, judges included, are answered from `cassettes/FILE/TEST.jsonl` beside the test, which
-    `pytest --lmprog=record` writes. A call that it does not hold fails the test; where there is no such file, loading
-    raises UsageError.
+    The calls of LMs and tools, judges included, are answered from `cassettes/FILE/TEST.jsonl` beside the test. A call that
+    it does not hold fails the test; where there is no such file, loading raises UsageError. With `pytest --lmprog=record`
+    they are made and written there, with `live` only made.
     """
     mode = request.config.getoption("--lmprog")
     cassette = cassette_of(request.node)

@@ -17,7 +17,9 @@ T = TypeVar("T")
 
 
 def end_wait(future: asyncio.Future[None]) -> None:
-    """Resolve a future that somebody waits for, unless that has been cancelled; called in the future's own loop."""
+    """Resolve a future that somebody waits for, unless it is done or cancelled already; to be called in the future's own
+    loop.
+    """
     if not future.done():
         future.set_result(None)
 
@@ -68,7 +70,7 @@ def _cancel(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class _Kept:
-    """The loop of one thread; it ends with the thread, or with the process."""
+    """The event loop that one thread keeps for its synchronous calls; it is closed with the thread, or with the process."""
 
     def __init__(self) -> None:
         self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)

@@ -31,7 +31,9 @@ _distributions = cache(packages_distributions)
 
 
 def extras() -> Iterator[Line]:
-    """Yield a line for each extra: the versions of its packages, or what it would bring and the command to install it."""
+    """Yield a line for each extra of lmprog: the versions of its packages, or as a note those that are missing, what the
+    extra would bring, and the command to install it.
+    """
     distributions = _distributions()
     for extra, use in BRINGS.items():
         packages = packages_of(extra)
@@ -98,7 +100,9 @@ def machine() -> Iterator[Line]:
 
 
 def _hub() -> Path:
-    """Return the folder of models and data sets of the Hugging Face hub."""
+    """Return the folder of models and data sets of the Hugging Face hub: that of HF_HUB_CACHE or HF_HOME, else in the
+    user's cache.
+    """
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
     return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
 

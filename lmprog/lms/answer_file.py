@@ -26,8 +26,9 @@ _opening = threading.Lock()
 
 
 def answer_cache(folder: Path, shared: bool) -> AnswerCache:
-    """Return the cache file in `folder`, opened once in a process; with `shared` the user's group can read and write it. A
-    file that cannot be opened gives a cache that holds nothing, after a warning.
+    """Return the cache file in `folder`, opened once in a process; with `shared`, as the first caller gives it, the user's
+    group can read and write it. A broken file is set aside and begun anew; one that cannot be opened otherwise gives a
+    cache that holds nothing. Both print a warning.
     """
     with _opening:
         # A connection must not outlive a fork, so each process has its own.

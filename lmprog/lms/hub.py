@@ -27,8 +27,10 @@ class Pushed:
 
 def downloaded(reference: HubReference, patterns: Sequence[str] | None = None, what: str = "the repository") -> Path:
     """Return the folder of a repository on this machine, after any download of the files that match `patterns` (None: all).
+    A reference without a revision means the main branch.
 
-    Raises InfrastructureError, whose message begins with `what`, where it cannot be downloaded, with the cause and the fix.
+    Raises InfrastructureError, whose message begins with `what`, where it cannot be downloaded, with the cause and the fix,
+    and MissingExtra where huggingface_hub is not installed.
     """
     with _library(f"{reference} is on the Hub, which") as hub, _failures(hub, reference, what, "read"):
         found = hub.snapshot_download(

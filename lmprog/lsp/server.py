@@ -62,7 +62,9 @@ class ProgramServer(LanguageServer):
     # texts and diagnostics
 
     def opened(self, uri: str, text: str) -> None:
-        """Store the text of a file as the editor has it, and check the programs that it belongs to."""
+        """Store the text of a file as the editor has it, opened or changed, and check the open programs that it belongs to
+        soon; nothing for a URI of no file.
+        """
         path = path_of(uri)
         if path is None:
             return
@@ -101,7 +103,9 @@ class ProgramServer(LanguageServer):
                     self._publish(self._published.pop(program, set()))
 
     def saved(self, paths: list[Path]) -> None:
-        """Check the programs that files on the disk belong to; Python files are imported again."""
+        """Check soon the open programs that depend on files which have changed on the disk; Python files are imported again
+        for that. Files that the editor has open count by the editor's text.
+        """
         changed = {path for path in paths if path.suffix == ".py"}
         for checked in list(self._checked.values()):
             for file in [file for file in checked.seen if file.suffix == ".py"]:
@@ -141,7 +145,9 @@ class ProgramServer(LanguageServer):
         self._publish(before | files)
 
     def _publish(self, files: Iterable[Path]) -> None:
-        """Send the diagnostics of files, each as all open programs find them."""
+        """Send the editor the diagnostics of files, each with the findings of all open programs about it; a file without
+        findings gets an empty list.
+        """
         for file in files:
             found = dict.fromkeys(
                 finding for checked in self._checked.values() for finding in checked.by_file.get(file, ())

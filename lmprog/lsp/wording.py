@@ -45,7 +45,7 @@ def path_of(uri: str) -> Path | None:
 
 
 def uri_of(path: Path) -> str:
-    """Return the URI of a file."""
+    """Return the URI of a file; empty where it has none."""
     return from_fs_path(str(path)) or ""
 
 
@@ -116,7 +116,7 @@ class Wording:
         return [types.TextEdit(self.range(text, one.line, one.column, one.end_column), one.text) for one in edits]
 
     def changes(self, edits: Mapping[Path, Iterable[Edit]]) -> types.WorkspaceEdit:
-        """Return edits by file in the editor's form."""
+        """Return edits by file as one edit of the editor's workspace."""
         return types.WorkspaceEdit(changes={self.uri(path): self.edits(path, own) for path, own in edits.items()})
 
     def hover(self, path: Path, hover: Hover) -> types.Hover:

@@ -31,7 +31,8 @@ class _Call:
 
 
 class LentGate(Gate):
-    """Delays the calls of one LM in this worker so that they keep the part of its limits that is lent to the worker.
+    """A gate that delays the calls of one LM in this worker so that they keep the part of its limits that the ledger lends
+    to the worker.
 
     `changed` is called where the ledger should hear of a new need soon, perhaps from another thread.
     """
@@ -75,7 +76,7 @@ class LentGate(Gate):
             self._changed()
 
     def correct(self, more: int) -> None:
-        """Count tokens that a call used beyond its estimate (less than 0: it used fewer)."""
+        """Count tokens that a call used beyond its estimate (less than 0: it used fewer), for the next report to the ledger."""
         with self._lock:
             self._more += more
 
@@ -168,7 +169,7 @@ class LentGate(Gate):
 
 
 class LentGates:
-    """The gates of a worker, by names under which all workers know the same LM."""
+    """The gates of a worker, one for each LM with limits, by names under which all workers know the same LM."""
 
     def __init__(self, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._changed, self._clock = changed, clock

@@ -52,10 +52,13 @@ LEFT_OUT = [".env", ".git", "runs", "*.sqlite", "*.safetensors"]
 
 @contextmanager
 def on_ray(address: str | None, workers: int | None, folder: Path) -> Iterator[RayRunner]:
-    """Connect to the Ray cluster at `address` (None: start Ray on this machine), start the workers, and yield their runner.
+    """Return a context that connects to the Ray cluster at `address` (None: starts Ray on this machine), starts the
+    workers, and yields their runner.
 
-    `workers` is their number (None: as many as fit), `folder` that of the program. All ends with the block. Raises
-    MissingExtra where Ray is not installed, UsageError where there is no such cluster or no room for so many workers.
+    `workers` is their number (None: one for each CPU), `folder` that of the program. All ends with the block; a connection
+    that was there before stays. Raises MissingExtra where Ray is not installed, UsageError for an address of Ray's client,
+    too many workers, or nodes with another version of lmprog, and InfrastructureError where the cluster cannot be reached
+    or the workers do not start in time.
     """
     require(("ray",), "--on ray")
     import ray
@@ -109,7 +112,9 @@ def _reach(address: str) -> None:
 
 @dataclass(eq=False)
 class _Employed:
-    """A worker with its number and line, and the number of jobs that it has."""
+    """A worker of RayRunner with its number and line, the number of jobs that it has, and the programs and stores that it
+    was given.
+    """
 
     index: int
     actor: Any
@@ -224,7 +229,9 @@ class RayRunner:
                 worker.stores[store] = None
 
     def _packed(self, program: Runnable) -> tuple[Shipped, Any]:
-        """Return the program in the form for workers, and the reference to its bytes, made once for each plan."""
+        """Return the program in the form for workers, and the Ray reference to its bytes, made once for each plan. Raises
+        UsageError for a program that only this process can run.
+        """
         import ray
 
         # Keyed by identity, and the key kept beside its value, so that an id can never come to mean something else.
@@ -277,7 +284,9 @@ class RayRunner:
         self._wake()
 
     def _wake(self, places: int = 1) -> None:
-        """Wake as many waiting jobs of each kind as there are free places; all that wait would be too many for one place."""
+        """Wake, of the jobs that wait, as many of each kind (by the workers that they may go to) as there are `places`; all
+        that wait would be too many for one place.
+        """
         woken = []
         with self._lock:
             for waiting in self._waiting.values():
@@ -324,7 +333,9 @@ class RayRunner:
         return known
 
     def _replace(self, worker: _Employed) -> None:
-        """Start another worker in the place of one that died."""
+        """Start another worker, of the same number, in the place of one that died, which is killed; nothing where that was
+        done already.
+        """
         import ray
 
         if self._dismiss(worker):
@@ -347,7 +358,10 @@ class RayRunner:
 
 @contextmanager
 def _hired(workers: int, folder: Path) -> Iterator[RayRunner]:
-    """Start workers and wait until all are ready; end them with the block."""
+    """Return a context that starts workers, waits until all are ready, and yields their runner; they end with the block.
+    Raises InfrastructureError where they do not start within START_TIMEOUT, LmprogError where one fails, UsageError where
+    one has another version of lmprog.
+    """
     import ray
     from ray import exceptions
 

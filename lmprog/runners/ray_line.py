@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class WorkerLost(Handled):
-    """Raised for a job whose worker has died: another one can make the run."""
+    """The error for a job whose worker has died: another one can make the run."""
 
 
 class Line:
@@ -71,7 +71,7 @@ class Line:
             raise
 
     def post(self) -> None:
-        """Have the thread look at the line soon."""
+        """Put the line into the queue of the thread that carries messages, unless it waits there already."""
         with self._lock:
             posted, self._posted = self._posted, True
         if not posted:
@@ -96,7 +96,7 @@ class Line:
         _resolve_all([(future, done) for future, done in found if future is not None])
 
     def close(self, error: Exception) -> None:
-        """Take no further jobs, and raise an error for those that wait for an answer."""
+        """Take no further jobs, and raise `error` in each that waits for an answer, in its own event loop."""
         with self._lock:
             self._closed = True
             waiting, self._expected = list(self._expected.values()), {}
@@ -121,7 +121,7 @@ class Post:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread once it has carried what was posted before, and wait for that."""
         self.lines.put(None)
         self._thread.join()
 
@@ -151,7 +151,9 @@ class Post:
             line.actor.give.remote(pickle.dumps(([], [])))
 
     def _turn(self, line: Line) -> None:
-        """Read what a worker has reported at the end of its turn, and give it another."""
+        """Deliver what a worker has reported at the end of its turn (nothing before the first), and give it another, with
+        its parts of the limits. Raises Ray's error where the worker has died.
+        """
         import ray
 
         parts: dict[str, Part] = {}

@@ -93,7 +93,7 @@ class Worker:
             os.chdir(folder)
 
     async def ready(self) -> str:
-        """Return the version of lmprog on the worker; it answers once it is ready for jobs."""
+        """Return the version of lmprog on the worker; to be called once, before any job."""
         self._loop = asyncio.get_running_loop()
         return __version__
 
@@ -129,10 +129,11 @@ class Worker:
             self._news.set()
 
     async def turn(self, message: bytes) -> bytes:
-        """Take what the ledger lends, and return the runs that have ended and the present needs, once there is news of them,
-        or after HEARTBEAT.
+        """Take what the ledger lends, and return the runs that have ended and the present needs, once there is news of
+        them, or after HEARTBEAT seconds.
 
-        The message has the ledger's clock and the parts; the answer a list of numbers with a Done each, and the needs.
+        The message is the pickled pair of the ledger's clock and the parts by LM; the answer that of a list of numbers of
+        jobs with a Done each, and of the needs by LM.
         """
         sent, parts = pickle.loads(message)
         self._gates.receive(parts, self._told, sent)
@@ -203,7 +204,9 @@ class AnswerStore:
         return self._cache.get(key)
 
     async def put(self, key: str, value: dict[str, Any]) -> None:
-        """Keep a reply under a key; it is in the file when this returns."""
+        """Store a reply, as plain values by field of Completion, under a key, in place of one that is there; it is in the
+        file when this returns, but for a file that cannot be written.
+        """
         self._cache.put(key, value, instead=True)
 
 

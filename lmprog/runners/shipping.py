@@ -94,7 +94,9 @@ def _refuse(plan: Plan, lms: Mapping[str, LM]) -> None:
 
 
 def _lms_of(plan: Plan) -> Iterator[Declared]:
-    """Yield the LMs of a plan and of the programs that it runs; those of judges are looked at when a judge runs."""
+    """Yield the LMs of a plan and of the programs that it runs, with those that answer in their place; those of judges are
+    looked at when a judge runs.
+    """
     from lmprog.compiler.bounds import bounds
 
     yield from (each for lm in plan.lms.values() for each in lm.answering)
@@ -129,8 +131,8 @@ class _Unpickler(pickle.Unpickler):
 
 
 class Built:
-    """The programs that a worker has built, by digest, and their LMs; equal LMs are one object, so that all programs share its
-    connections.
+    """The programs that a worker has built, by digest, at most `most`, and their LMs; equal LMs are one object, so that all
+    programs share its connections.
 
     `limit` is called with the declaration of each LM, and the LM itself, when it is first used.
     """

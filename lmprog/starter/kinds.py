@@ -15,10 +15,10 @@ LEFT_OUT = ("README.md", "mistakes.yaml", "replies.yaml", "recording.jsonl", "re
 @dataclass(frozen=True)
 class Kind:
     """A kind of program that `lmprog init` can write: its name, a description, the folder of its files, and the name of its
-    spec.
+    spec; all are in KINDS.
 
-    `extras` are those that it needs, `small` is True where the embedded model answers it well, and `unread` has what to do,
-    by module, about replies that such a model may not finish.
+    `extras` are those that it needs, `small` is True where the embedded model answers it well, and `unread` has, by module,
+    the `on_error` that its step gets where such a model answers, which may not finish its reply.
     """
 
     name: str

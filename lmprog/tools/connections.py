@@ -40,7 +40,9 @@ class Connections:
         return found
 
     async def drop(self, key: Hashable, connection: object) -> None:
-        """Close a broken connection, so that the next use opens another; a connection that has replaced it stays."""
+        """Close a broken connection of the running event loop, so that the next use opens another; a connection that has
+        replaced it stays.
+        """
         here = self._of_loop.get()
         kept = here.get(key)
         if kept is not None and kept.holds(connection):
@@ -85,18 +87,18 @@ class _Kept:
         return self.opened.done() and self._well and self.opened.result() is connection
 
     def tell(self) -> None:
-        """Have it closed, also while it is being opened."""
+        """Have the connection closed by its task, also while it is being opened; to be called in its event loop."""
         self._ending.set()
         if not self.opened.done():
             self._task.cancel()
 
     def tell_soon(self) -> None:
-        """Have it closed by its event loop, from any thread; a loop that is closed has closed it."""
+        """Have the connection closed by its event loop, from any thread; a loop that is closed has closed it."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.tell)
 
     async def close(self) -> None:
-        """Have it closed; returns when it is."""
+        """Have the connection closed, and return when it is."""
         self.tell()
         await asyncio.wait([self._task])
 

@@ -175,7 +175,9 @@ def _in_path(tool: Tool, name: str, value: Any) -> str:
 
 
 async def _text_of(tool: Tool, reply: aiohttp.ClientResponse) -> str:
-    """Return the body of an answer. Raises ToolFailed where it is too long to be a result."""
+    """Return the body of an answer as text, by the charset that it names, else as UTF-8. Raises ToolFailed where it has
+    more bytes than the tool's `answer_mb`.
+    """
     body = bytearray()
     try:
         async for chunk in within(reply.content.iter_any(), most_bytes(tool)):

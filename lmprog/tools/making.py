@@ -46,7 +46,9 @@ def make_tool(tool: Tool, connections: Connections) -> Call:
 
 
 def _of_other_package(tool: Tool, make: Callable[..., Call]) -> Call:
-    """Return a tool of another package: made with the values of the environment, and its results held to its type."""
+    """Return a tool of another package, made by `make` from the tool with the environment's values in its settings; its
+    results are held to its type, and its errors become ToolFailed without secrets. Raises UsageError where `make` fails.
+    """
     hide = without_secrets(tool)
     try:
         call = make(replace(tool, settings=evaluated(tool, tool.settings)))

@@ -124,7 +124,9 @@ def _address(tool: Tool, address: str, arguments: dict[str, Any]) -> str:
 
 
 def _parts(result: Any) -> list[Any]:
-    """Return the parts of a tool's result, of a resource, or of a prompt's messages."""
+    """Return the parts of a tool's result, of a resource, or of a prompt's messages, in the SDK's form; empty where there
+    are none.
+    """
     if hasattr(result, "messages"):
         return [message.content for message in result.messages]
     return list(getattr(result, "content", None) or getattr(result, "contents", None) or ())

@@ -149,7 +149,9 @@ def _parameters(before: Any, after: Any) -> list[str]:
 
 
 def _properties(schema: Any) -> dict[str, Any]:
-    """Return the properties of a schema, each with whether it is required."""
+    """Return the properties of a JSON schema by name, each with whether it is required; empty for what is no schema of an
+    object.
+    """
     parts = schema.get("properties") if isinstance(schema, dict) else None
     required = schema.get("required", ()) if isinstance(schema, dict) else ()
     return {name: (part, name in required) for name, part in parts.items()} if isinstance(parts, dict) else {}

@@ -50,7 +50,7 @@ class Index:
         self._ends = np.load(folder / "ends.npy", mmap_mode="r")
 
     def _entry(self, position: int) -> str:
-        """Return what is returned of a row, as JSON."""
+        """Return the stored entry of the row at a position of the corpus, as JSON: its key, or an object of its columns."""
         start = int(self._ends[position - 1]) if position else 0
         return bytes(self._entries[start : int(self._ends[position])]).decode()
 

@@ -38,8 +38,8 @@ def goes_on(error: Exception) -> bool:
 
 
 def failed(message: str, error: Exception | SystemExit) -> ToolFailed:
-    """Return a ToolFailed with this message for an exception of a tool: ToolUnreachable if the exception is a failed
-    connection.
+    """Return the ToolFailed with this message for an exception of a tool: a ToolUnreachable (an outage) if the exception,
+    or one of its causes, is a failed connection.
     """
     return ToolUnreachable(message) if connection_failed(error) else ToolFailed(message)
 

@@ -37,7 +37,7 @@ MAX_REQUESTED_WAIT = 600.0
 
 
 class ApiLM:
-    """An LM behind an API, with retries, rate limits, and messages that hide secrets."""
+    """An LM behind an API that a spec declares (`declared`), with retries, rate limits, and messages that hide secrets."""
 
     def __init__(self, declared: plan.LM) -> None:
         self._declared = declared
@@ -80,10 +80,11 @@ class ApiLM:
         return await self._patiently(ask)
 
     async def load(self, adapter: AdapterReference) -> None:
-        """Load an adapter on the server before the first request with it (which would load it too).
+        """Load an adapter on the server before the first request with it (which would load it too), with the tries of a
+        request.
 
-        Raises ProviderError where the server cannot load it, UsageError where this LM takes no adapter or the adapter is
-        missing.
+        Raises ProviderError where the server or the adapter store refuses or fails, UsageError where this LM takes no
+        adapter or the adapter is missing or changed.
         """
         self._require_adapters(adapter)
         await self._patiently(lambda: self._servers.load(adapter))

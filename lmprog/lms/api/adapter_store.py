@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 class AdapterStore:
-    """Copies adapters to the place that the LM's `adapter_store` names, once for all its servers; without that setting it
-    copies nothing.
+    """The place that an LM's `adapter_store` names, to which adapters are copied once for all servers of the LM; without
+    that setting nothing is copied.
     """
 
     def __init__(self, declared: plan.LM) -> None:

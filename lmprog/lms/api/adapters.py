@@ -74,7 +74,9 @@ class Adapters:
         self._loaded.clear()
 
     def owe(self, adapter: AdapterReference) -> None:
-        """Note that the server must drop an adapter before it next loads another, since it cannot be reached now."""
+        """Forget an adapter and note that the server, which cannot be reached now, must drop it before it next loads
+        another. Raises UsageError where its files are missing or changed.
+        """
         self._loaded.pop(adapter, None)
         self._owed[self.name(adapter)] = None
 

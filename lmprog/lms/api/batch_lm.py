@@ -77,10 +77,12 @@ def require_batches(declared: plan.LM) -> None:
 
 
 class BatchRun:
-    """The batches of one command: the LMs that wait for them, and the files that record what was submitted."""
+    """The batches of one command: the LMs that wait for them, and the files in `folder` that record what was submitted."""
 
     def __init__(self, folder: Path, tell: Callable[[str], None], held: ExitStack) -> None:
-        """Set up the run; the files in `folder` are locked until `held` is closed."""
+        """Set up the run; `tell` is called with a sentence at each change of a batch. The files in `folder` are locked as
+        they are opened, until `held` is closed.
+        """
         self._folder, self._tell, self._held = folder, tell, held
         self._files: dict[str, BatchFile] = {}
         self._made: list[BatchLM] = []

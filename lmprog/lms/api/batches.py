@@ -158,7 +158,9 @@ class Batches:
         )
 
     def _replies(self, batch: Submitted) -> asyncio.Task[dict[str, Answer]]:
-        """Return the task that waits for a batch and reads its replies."""
+        """Return the task that waits for a batch and reads its replies, a dictionary by the ids of requests; the same one
+        each time.
+        """
         if batch.key not in self._at_work:
             self._at_work[batch.key] = asyncio.create_task(self._read(batch))
             self._used.append(batch)
@@ -203,7 +205,9 @@ class Batches:
             wait = min(1.5 * wait, MAX_POLL)
 
     async def _find(self, key: str) -> str | None:
-        """Return the id of the batch that the provider has under a key; None where it has none."""
+        """Return the id of the batch that the provider has under a key, from all pages of its list; None where it has none.
+        Raises TryFailed where the list cannot be read.
+        """
         after = ""
         while True:
             page = mapping(await self._sent(self._server.get(f"/batches?limit=100{after}")))

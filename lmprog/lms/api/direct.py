@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 
 
 class DirectRoute:
-    """Sends requests by HTTP to `{api_base}/chat/completions`, without litellm."""
+    """The route to OpenAI and to servers of its protocol: requests by HTTP to `{api_base}/chat/completions`, without
+    litellm.
+    """
 
     def __init__(self, declared: plan.LM, access: Access, store: AdapterStore) -> None:
         self.structured = True

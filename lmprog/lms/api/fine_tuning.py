@@ -274,7 +274,9 @@ def _is_gone(failed: TryFailed, file: str) -> bool:
 
 
 def _access(declared: plan.LM) -> Access:
-    """Return the access to a provider's fine-tuning; raise UsageError where no address or key of Azure is given."""
+    """Return the access to a provider's fine-tuning, with Azure's version in the address; raise UsageError where there is
+    no address, or for Azure no key.
+    """
     if not declared.model.startswith("azure/"):
         model = declared.model if "/" in declared.model else f"openai/{declared.model}"
         found = Access.of(replace(declared, model=model))

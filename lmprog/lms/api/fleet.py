@@ -91,8 +91,8 @@ class Servers:
 
     @contextmanager
     def asked(self, request: Request) -> Iterator[Route]:
-        """Choose the server for a request and yield the route to it; an error of the block decides whether the server is
-        put out.
+        """Return a context that yields the route to the server chosen for a request, and counts a call there; an error of
+        the block decides whether the server is put out. Raises UsageError where a file lists no server.
         """
         members = self.members
         with self._lock:
@@ -129,9 +129,11 @@ class Servers:
         return refused or failures[0]
 
     async def unload(self, adapter: AdapterReference) -> TryFailed | None:
-        """Make all servers drop an adapter; return None, or the failure of the first that refuses.
+        """Make all servers drop an adapter; return None, or the failure of the first that refuses, or of a fleet of which
+        none can be reached.
 
-        A server that is put out drops it before it next loads another.
+        A server that is put out drops it before it next loads another. Raises UsageError where the adapter's files are
+        missing or changed.
         """
         self._spread.discard(adapter)
         now = time.monotonic()

@@ -35,7 +35,9 @@ class Pace:
         return max(now, self._next_request, self._tokens_paid)
 
     def take(self, now: float, tokens: int) -> float:
-        """Take the earliest start for a call that is estimated at `tokens`; return its time."""
+        """Take the earliest start, not before the time `now`, for a call that is estimated at `tokens`; return its time.
+        Later calls start after it.
+        """
         start = self.next(now)
         if self._limits.requests_per_minute:
             self._next_request = start + self.spacing
@@ -50,10 +52,12 @@ class Pace:
 
 
 class Gate:
-    """Delays the calls of one LM so that they keep its limits: calls in flight, requests and tokens a minute, and pauses.
+    """A gate that delays the calls of one LM so that they keep its limits: calls in flight, requests and tokens a minute,
+    and pauses.
 
     Requests are spaced evenly: at n a minute one starts every 60/n seconds. A call's tokens are counted, as estimated, when
     it starts, and corrected when its usage is known; the next call waits until the allowed rate covers the tokens used.
+    Calls in flight are counted for each event loop apart.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -101,7 +105,7 @@ class Gate:
             await asyncio.sleep(left * random.uniform(1.0, 1.0 + SPREAD))
 
     def _reserve(self, tokens: int) -> float:
-        """Take the next start, and return the seconds until it comes."""
+        """Take the next start for a call that is estimated at `tokens`, and return the seconds until it comes."""
         with self._lock:
             now = time.monotonic()
             return self._pace.take(now, tokens) - now

@@ -129,7 +129,9 @@ def _tool_call(made: Any) -> ToolCall:
 
 
 def _beside(message: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the message as it came, where it holds more than words and plain calls: reasoning, signatures, a refusal."""
+    """Return the message as it came, where it holds more than words and plain calls (reasoning, signatures, a refusal);
+    None where it does not.
+    """
     plain = {"role", "content", "tool_calls"}
     more = any(_says(value) for name, value in message.items() if name not in plain)
     parts = isinstance(message.get("content"), list)
@@ -145,7 +147,7 @@ def _says(value: Any) -> bool:
 
 
 class Pieces:
-    """Collects the pieces (deltas) of a streamed reply into one."""
+    """The pieces (deltas) of a streamed reply, collected into one message."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -264,7 +266,9 @@ def joined(before: Any, piece: Any) -> Any:
 
 
 def _continues(block: Any, piece: Any) -> bool:
-    """Return whether a block of thinking goes on in the next piece: its signature ends it."""
+    """Return whether `piece` goes on with `block`, the last block of thinking: both are of one type and index, and the
+    block has no signature yet, which ends it.
+    """
     if not isinstance(block, Mapping) or not isinstance(piece, Mapping):
         return False
     same = all(block.get(name) == piece.get(name) for name in ("type", "index"))

@@ -44,15 +44,15 @@ class Server:
 
     def upload(self, path: str, fields: Mapping[str, str], content: bytes, name: str = "requests.jsonl") -> _Answer:
         """Return an async context manager that sends a form with `fields` and a file (`content`, called `name`) to `path`,
-        and yields the response; it raises TryFailed as that of `post`.
+        and yields the response; failures become TryFailed as in `post`.
         """
         form = aiohttp.FormData(dict(fields))
         form.add_field("file", content, filename=name, content_type="application/jsonl")
         return _Answer(self, path, form)
 
     def get(self, path: str) -> _Answer:
-        """Return an async context manager that sends a GET to `path`, and yields the response; it raises TryFailed as that
-        of `post`.
+        """Return an async context manager that sends a GET to `path`, and yields the response; failures become TryFailed as
+        in `post`.
         """
         return _Answer(self, path, None)
 

@@ -27,7 +27,9 @@ from lmprog.lms.lm import Completion, Request
 
 
 class LitellmRoute:
-    """Sends requests by `litellm.acompletion`."""
+    """The route by `litellm.acompletion` to every provider that `DirectRoute` does not reach; making it imports litellm,
+    and raises MissingExtra where that is not installed.
+    """
 
     def __init__(self, declared: plan.LM, access: Access) -> None:
         # Without this litellm fetches its price table from the network when it is imported.
@@ -64,8 +66,9 @@ class LitellmRoute:
         self._seeded = _knows(lambda: "seed" in (litellm.get_supported_openai_params(declared.model) or ()))
 
     async def ask(self, request: Request, structured: bool) -> Completion:
-        """Send the request once, with a JSON schema for the reply if `structured`, and return the reply. Raises
-        TryFailed where the provider gave none."""
+        """Send the request once, with a JSON schema for the reply if `structured`, and return the reply. Raises TryFailed
+        for whatever fails; its words may hold a secret.
+        """
         failed = await self._asked(request, structured)
         if isinstance(failed, TryFailed):
             raise failed

@@ -275,7 +275,9 @@ class LocalLM:
         return bool(constraint.matcher.validate_tokens(list(reply)) == len(reply))
 
     def reply_ids(self, text: str, *, ended: bool = True) -> tuple[int, ...]:
-        """Return the token ids of a reply's text, with the end token if `ended`."""
+        """Return the token ids of a reply's text, with the end token if `ended`, as the tokenizer splits the text: a model
+        may have written the same text in other tokens.
+        """
         with self._tokenizing:
             ids = self.weights.tokenizer(text, add_special_tokens=False).input_ids
         return (*ids, self.weights.tokenizer.eos_token_id) if ended else tuple(ids)

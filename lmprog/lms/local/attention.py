@@ -201,7 +201,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, hidden: T
 
 
 def _attend_head(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Piece:
-    """Attend from all rows of a wave (kv_heads, N, D) to their shared head (kv_heads, P, D), as `_attend` does.
+    """Return the attention (output and log-sum-exp) of all rows of a wave (kv_heads, N, D) over the keys and values
+    (kv_heads, P, D) of the head that they share.
 
     A processor takes as many rows at once as keep their scores in its cache: that is faster than torch's flash kernel.
     """
@@ -215,7 +216,9 @@ def _attend_head(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> P
 def _prompt_pass(
     context: Context, now: PromptPass, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
 ) -> Piece:
-    """Attend causally within each prompt, and keep the prompts' keys and values for the replies."""
+    """Return the causal attention (output and log-sum-exp) within each prompt, for the packed queries (kv_heads, group, N,
+    D), and append the prompts' keys and values of this layer to `context.prompts`, for the replies.
+    """
     rows, longest = int(context.lengths.numel()), int(context.lengths.max())
     kv_heads, group, _, size = query.shape
     # From packed (N) to one row a prompt (M, L). Two index tensors apart put their dimension N first, hence the permutes.
@@ -235,7 +238,9 @@ def _prompt_pass(
 
 
 def _prompt_read(context: Context, now: ReplyPass, layer: int, query: Tensor, scaling: float) -> Piece:
-    """Attend from each branch's next token to the prompt it continues, batched with the prompt's other branches."""
+    """Return the attention (output and log-sum-exp) of each branch's next token over the prompt that the branch continues,
+    batched with the prompt's other branches.
+    """
     keys, values = context.prompts[layer]  # (M, kv_heads, L, D)
     rows, kv_heads, _, size = keys.shape
     group = query.shape[1]
@@ -255,7 +260,9 @@ def _prompt_read(context: Context, now: ReplyPass, layer: int, query: Tensor, sc
 def _reply_pass(
     context: Context, now: ReplyPass, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
 ) -> Piece:
-    """Attend from each branch's next token to the branch so far, the token itself included."""
+    """Write the key and value of each branch's next token into `context.replies`, and return the attention (output and
+    log-sum-exp) of that token over the branch so far, the token itself included.
+    """
     keys, values = context.replies[layer]
     keys[:, :, now.step] = key.transpose(0, 1)
     values[:, :, now.step] = value.transpose(0, 1)

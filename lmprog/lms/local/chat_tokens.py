@@ -11,7 +11,7 @@ _PRIVATE = range(0xE000, 0xF8FF)
 
 
 class ChatTokens:
-    """Converts messages to token ids by a tokenizer's own chat template."""
+    """A converter of messages to token ids by a tokenizer's own chat template; made by LocalLM."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer

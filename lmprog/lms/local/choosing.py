@@ -112,7 +112,9 @@ def _distributions(
 
 
 def _scores(logits: Tensor, samplings: Sequence[Sampling], allowed: Tensor | None, out: Tensor) -> None:
-    """Write the scores of `logits` (r, V) to `out`, after temperature, constraints and truncation."""
+    """Write the scores of `logits` (r, V) to `out`: divided by the temperature, minus infinity where `allowed` (r, V; None:
+    all are) is False and at tokens that `top_k` or `top_p` cut.
+    """
     temperatures = torch.tensor([s.temperature or 1.0 for s in samplings], device=logits.device)
     torch.div(logits, temperatures.unsqueeze(1), out=out)
     if allowed is not None:

@@ -147,9 +147,10 @@ class Grammars:
     """
 
     def __init__(self, tokenizer: Any, size: int, end_ids: frozenset[int]) -> None:
-        """Load the tokenizer into llguidance; `size` is the width of the logits.
+        """Load the tokenizer into llguidance; `size` is the width of the logits, and `end_ids` are the tokens that end a
+        reply.
 
-        Raises MissingExtra; LmprogError where llguidance cannot read the tokenizer.
+        Raises MissingExtra where llguidance is not installed, LmprogError where it cannot read the tokenizer.
         """
         with needed_by("`decoding: constrained`"):
             import llguidance.hf

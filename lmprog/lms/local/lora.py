@@ -55,7 +55,7 @@ class FastLora:
 
     @contextlib.contextmanager
     def serving(self, name: str | None, version: Any) -> Iterator[None]:
-        """Compute with adapter `name` (None: the base model) inside the block, without gradients.
+        """Return a context inside which the model computes with adapter `name` (None: the base model), without gradients.
 
         `version` is a value that differs whenever the adapter's values do; copies of its matrices are reused while it is
         the same.
@@ -64,7 +64,9 @@ class FastLora:
             yield
 
     def learns(self, name: str) -> bool:
-        """Return whether the fast forward pass can train an adapter: its layers are plain linear ones without dropout."""
+        """Return whether the fast forward pass can train an adapter: all layers are such as `serves` wants, and those of
+        the adapter have no dropout.
+        """
         own = [layer for layer in self._layers if name in getattr(layer, "lora_A", {})]
         return self.serves(name) and all(getattr(layer.lora_dropout[name], "p", 0.0) == 0.0 for layer in own)
 

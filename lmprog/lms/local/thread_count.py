@@ -51,10 +51,11 @@ def fitting(used: float, threads: int) -> int:
 
 
 class ThreadCount:
-    """Adapts the number of threads of this process, between 1 and `most`, to the processors that other processes leave free.
+    """The number of threads of this process, between 1 and `most`, which follows the processors that other processes leave
+    free.
 
     `clock` and `processor` return seconds: of the clock, and of all processors that this process has used. `apply` sets the
-    number of threads of the calling thread, `burst` computes for a moment with all threads.
+    number of threads of the calling thread, `burst` computes for a moment with all threads (None: some products).
     """
 
     def __init__(

@@ -72,8 +72,8 @@ class HeadCache:
         return sum(each.nbytes for layers in list(self._kept.values()) for layer in layers for each in layer)
 
     def get(self, model: Any, weights: Any, head: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
-        """Return the keys and values (kv_heads, P, D) of each layer for the P tokens of `head`, computed where they are not
-        cached.
+        """Return the keys and values (kv_heads, P, D) of each layer for the P tokens of `head`, computed by `model` and
+        cached where they are not cached yet.
 
         `weights` is a name for the present weights of the model; keys and values are cached under it.
         """

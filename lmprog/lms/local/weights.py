@@ -154,8 +154,10 @@ class Weights:
 
     @contextlib.contextmanager
     def using(self, adapter: AdapterReference | None) -> Iterator[None]:
-        """Compute with `adapter` (None: the base alone) inside the block; it may be an adapter in training. Raises
-        LmprogError where its files are missing or changed, or were trained on another model."""
+        """Return a context inside which the model computes with `adapter` (None: the base alone), which is loaded first; it
+        may be an adapter in training. Raises LmprogError where its files are missing or changed, or were trained on another
+        model.
+        """
         before, training = self.version, self.model.training
         name = None if adapter is None else self._training.get(adapter) or self._load(adapter)
         self.version = (name or "", self._steps if adapter in self._training else 0)
@@ -233,7 +235,9 @@ class Weights:
             self._peft.set_requires_grad(list(self._training.values()))
 
     def trained_step(self) -> None:
-        """Record that the adapters in training have changed, which makes everything cached for them void."""
+        """Count a change of the adapters in training, so that nothing that is cached for their earlier values is found
+        again.
+        """
         self._steps += 1
 
     def save_trained(self, trained: AdapterReference, folder: Path) -> None:
@@ -249,7 +253,7 @@ class Weights:
         (folder / name).rmdir()
 
     def end_training(self) -> None:
-        """Remove the adapters in training; the base then answers as before."""
+        """Remove the adapters in training; the base then answers as before. Nothing happens where none is in training."""
         if not self._training:
             return
         if self._names:

@@ -18,8 +18,8 @@ IN_TRAINING = AdapterReference("training-all")
 
 
 class WholeInTraining(Weights):
-    """A model of its own for one training of all weights: every request that names `IN_TRAINING` is answered by the values
-    of now.
+    """A model of its own for one training of all its weights: requests that name `IN_TRAINING` are answered by the present
+    values, all others are refused.
 
     What else runs on the model of that name has its own `Weights`, which do not change.
     """
@@ -44,8 +44,9 @@ class WholeInTraining(Weights):
 
     @contextlib.contextmanager
     def using(self, adapter: AdapterReference | None) -> Iterator[None]:
-        """Compute with the values of now inside the block, which `IN_TRAINING` names. Raises LmprogError for another
-        `adapter`, which would not fit the changed model, and for None, the model as it was."""
+        """Return a context inside which the model computes with its present values, which `IN_TRAINING` names. Raises
+        LmprogError for another `adapter`, which would not fit the changed model, and for None, the model as it was.
+        """
         if adapter != IN_TRAINING:
             raise LmprogError(f"all weights of {self.model_name} are in training, and a request names others")
         before = self.version

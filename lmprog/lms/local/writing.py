@@ -15,7 +15,8 @@ _OF_TORCH = ("PytorchStreamWriter", "iostream error", "unexpected pos")
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Return a context that turns the errors that safetensors and torch raise inside the block, where files in `folder`
-    cannot be written, into InfrastructureError."""
+    cannot be written, into InfrastructureError; an OSError passes unchanged.
+    """
     from safetensors import SafetensorError
 
     try:
