@@ -101,11 +101,11 @@ def _failures(hub: Any, reference: HubReference, what: str, done: str) -> Iterat
         yield
     except errors.RevisionNotFoundError:
         cause, fix = f"it has no revision {reference.revision}", "name a commit, a tag or a branch of it"
+    except errors.GatedRepoError:  # before the error of a missing repository, of which it is a kind
+        cause, fix = "it is gated", "accept its terms on the Hub, and set HF_TOKEN"
     except errors.RepositoryNotFoundError:
         cause = "there is no such repository, or this account may not see it"
         fix = "correct its name, or set HF_TOKEN to a token that may"
-    except errors.GatedRepoError:
-        cause, fix = "it is gated", "accept its terms on the Hub, and set HF_TOKEN"
     except errors.LocalTokenNotFoundError:
         cause, fix = "no token of the Hub was found", "set HF_TOKEN, or run `hf auth login`"
     except errors.HfHubHTTPError as error:
