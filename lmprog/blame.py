@@ -90,7 +90,9 @@ def connection_failed(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the exception and those that it was raised from, or while they were handled."""
+    """Yield the exception and, one after another, those that it was raised from or while they were handled; nothing for
+    None.
+    """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

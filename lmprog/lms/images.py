@@ -85,7 +85,9 @@ def _part(part: Any, change: Callable[[str], dict[str, Any]]) -> Any:
 
 
 def _read(path: str) -> tuple[bytes, str]:
-    """Return the bytes of an image file, and its media type by its first bytes, else by its name."""
+    """Return the bytes of an image file, and its media type (such as `image/png`) by its first bytes, else by its name.
+    Raises NoImage where the file cannot be read, is no image, or is none that a client's request may name (READABLE).
+    """
     readable = READABLE.get()
     if readable is not None and path not in readable:
         raise NoImage("an image of a client must be a data URI (data:image/png;base64,...): no file is read for it")

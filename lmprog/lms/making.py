@@ -30,6 +30,7 @@ class _OnFirstUse:
 
     @property
     def made(self) -> LM:
+        """The LM itself, made now where it was not yet. Raises MissingExtra, UsageError and other errors of its making."""
         if self._made is None:
             self.require()
             try:
@@ -59,6 +60,9 @@ class _OnFirstUse:
         return asyncio.ensure_future(in_thread(lambda: self.made))
 
     async def complete(self, request: Request) -> Completion:
+        """Return the reply of the LM, which is made first where it was not yet. Raises UsageError for an adapter that the
+        LM does not take; errors of another package's LM become ProviderError without secrets.
+        """
         if self._made is None and not self.declared.runs_here:
             # To import litellm takes seconds, in which no other call's limit may run out.
             await asyncio.shield(self._making.get())

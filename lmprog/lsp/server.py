@@ -50,6 +50,7 @@ class ProgramServer(LanguageServer):
 
     @property
     def wording(self) -> Wording:
+        """The converter to the protocol's types, in the units of positions that the editor has chosen."""
         chosen = self.workspace.position_encoding
         name = chosen.value if isinstance(chosen, types.PositionEncodingKind) else chosen
         units: Units = "utf-8" if name == "utf-8" else "utf-32" if name == "utf-32" else "utf-16"

@@ -117,8 +117,9 @@ def _header(value: str | None, name: str, declared: plan.LM) -> str | None:
 
 
 def _secrets(base: str | None, key: str | None, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the values that no message may show, in all forms in which they may be quoted: the key, the headers, the
-    secrets of the address, and what the environment holds under the name of a key or from a .env file.
+    """Return the values that no message may show, in all forms in which they may be quoted: the key and the headers (None:
+    no key), the secrets of the address (None: no address), and what the environment holds under the name of a key or from a
+    .env file.
     """
     found = {value for name, value in os.environ.items() if name.upper().endswith(_SECRET_NAMES) and len(value) >= 8}
     # An address is needed in messages about it; a secret in one is found apart.

@@ -64,6 +64,10 @@ class OpenAIJobs:
         )
 
     async def upload(self, name: str, data: bytes, *, seek: bool) -> str:
+        """Store the rows `data` (JSON lines) at the provider as the file `name`, wait until the provider has read it, and
+        return its id. With `seek`, and before each further try, a file of that name is taken instead. Raises ProviderError
+        where it is refused or no try succeeds.
+        """
         sought = seek
 
         async def once() -> str:
@@ -93,6 +97,10 @@ class OpenAIJobs:
         return await self._patiently(once, "the training file")
 
     async def start(self, file: str, options: JobOptions, *, seek: bool) -> JobState | None:
+        """Start a job on the file with the id `file` and return its state; None where the provider no longer has the file.
+        With `seek`, and before each further try, a job on that file is taken instead. Raises ProviderError where it is
+        refused or no try succeeds.
+        """
         sought = seek
         wanted = {
             "n_epochs": options.epochs,
@@ -131,12 +139,18 @@ class OpenAIJobs:
         return {"method": {"type": "supervised", "supervised": {"hyperparameters": numbers}}}
 
     async def state(self, job: str) -> JobState:
+        """Return the present state of the job with this id. Raises ProviderError where no try succeeds."""
+
         async def once() -> JobState:
             return self._job(await self._got(f"/fine_tuning/jobs/{quote(job)}"))
 
         return await self._patiently(once, f"the fine-tuning job {job}")
 
     async def events(self, job: str) -> Sequence[str]:
+        """Return at most 20 of the latest messages of the job with this id, the newest last; empty where they cannot be
+        read.
+        """
+
         async def once() -> Sequence[str]:
             found = mapping(await self._got(f"/fine_tuning/jobs/{quote(job)}/events?limit=20"))
             return [text(mapping(event).get("message")) for event in reversed(listed(found.get("data")))]
@@ -145,12 +159,19 @@ class OpenAIJobs:
         return [] if isinstance(found, TryFailed) else found
 
     async def cancel(self, job: str) -> JobState:
+        """Cancel the job with this id and return its state after that. Raises ProviderError where the provider refuses or
+        no try succeeds.
+        """
+
         async def once() -> JobState:
             return self._job(await self._sent(self._server.post(f"/fine_tuning/jobs/{quote(job)}/cancel", {})))
 
         return await self._patiently(once, f"the fine-tuning job {job}")
 
     async def answers(self, model: str) -> bool:
+        """Return False where the provider says (404) that it has no model of this name, else True, as for Azure, which is
+        not asked.
+        """
         if self._azure:
             return True  # it is deployed by hand, and its list of models does not show that
 
@@ -163,6 +184,9 @@ class OpenAIJobs:
         return not (isinstance(found, TryFailed) and found.status == 404)
 
     def not_deployed(self, model: str) -> str:
+        """Return a sentence on how the trained model is deployed at Azure; empty for other providers, which deploy it
+        themselves.
+        """
         if not self._azure:
             return ""
         name = model.removeprefix(self._prefix)

@@ -46,7 +46,9 @@ class Pace:
         return start
 
     def correct(self, more: int) -> None:
-        """Count tokens that were used beyond the estimates (less than 0: fewer were used)."""
+        """Count tokens that were used beyond the estimates, which makes the next start later (less than 0: fewer were used,
+        earlier); nothing without a limit of tokens.
+        """
         if self._limits.tokens_per_minute:
             self._tokens_paid += more * 60.0 / self._limits.tokens_per_minute
 

@@ -186,8 +186,8 @@ def _minus_infinity(where: Tensor) -> Tensor:
 def _attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, hidden: Tensor | None = None) -> Piece:
     """Return the attention of query (..., N, D) over (..., P, D), and the log-sum-exp (..., N) of its scores.
 
-    `hidden` (broadcast to (..., N, P)) is minus infinity where a key is not seen, and 0 elsewhere: torch adds it in a fifth of
-    the time that it takes to fill by a mask.
+    `hidden` (broadcast to (..., N, P); None: all keys are seen) is minus infinity where a key is not seen, and 0 elsewhere:
+    torch adds it in a fifth of the time that it takes to fill by a mask.
     """
     scores = torch.matmul(query, key.transpose(-1, -2)).float().mul_(scaling)
     if hidden is not None:

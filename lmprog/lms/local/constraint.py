@@ -70,7 +70,9 @@ def grammar(format: str, outputs: Object) -> str:
 
 
 def _bare(kind: Type, section: str | None = None) -> str:
-    """Return the grammar of a non-text value outside JSON (`formats.as_text`), and within the tags of `section`."""
+    """Return the grammar of a non-text value outside JSON, as `formats.as_text` writes it; within the tags of `section`,
+    labels are written as they must be there (None: the value stands alone).
+    """
     if isinstance(kind, Optional):
         return f"{_literal('null')} | {_bare(kind.inner, section)}"
     if isinstance(kind, Enum):

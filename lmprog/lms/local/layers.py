@@ -245,7 +245,9 @@ def wave_forward(layer: DecoderLayer, name: str | None) -> Callable[..., Tensor]
 
 
 def _applied(of: Factors | None) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the function that adds the adapters' part of x (N, in) to the products (N, out) of the weights with x."""
+    """Return the function that adds the adapters' part of x (N, in) to the products (N, out) of the weights with x, in
+    place; for None, no adapter, it returns the products as they are.
+    """
     if of is None:
         return lambda out, x: out
     down, up = of.down.t().contiguous(), of.up.t().contiguous()
