@@ -171,6 +171,23 @@ def _most_common(kinds: list[Type]) -> Type | str:
     return kind.item
 
 
+def _pluck(kinds: list[Type]) -> Type | str:
+    kind = kinds[0]
+    if isinstance(kind, Unknown):
+        return UNKNOWN
+    if not isinstance(kind, ListOf):
+        return f"it takes a list of objects, not {kind}"
+    if isinstance(kind.item, Unknown):
+        return ListOf(UNKNOWN)
+    if isinstance(kind.item, Optional):
+        return f"it takes a list of objects, not {kind}: compact(list) leaves out what is absent"
+    names = kinds[1].values if isinstance(kinds[1], Enum) else ()
+    field = kind.item.get(names[0]) if isinstance(kind.item, Object) and len(names) == 1 else None
+    if field is None:
+        return f"what is taken is the name of a field of {kind.item}, in quotes"
+    return ListOf(field)
+
+
 def _sorted(kinds: list[Type]) -> Type | str:
     kind = kinds[0]
     if isinstance(kind, Unknown) or (isinstance(kind, ListOf) and (is_text(kind.item) or is_number(kind.item))):
@@ -290,6 +307,13 @@ FUNCTIONS: dict[str, Function] = {
         _most_common,
         _frequent,
         "most_common(list) or most_common(list of objects, 'field'): of several the first",
+    ),
+    "pluck": Function(
+        2,
+        2,
+        _pluck,
+        lambda xs, field: [x.get(field) for x in xs],
+        "pluck(list of objects, 'field'): that field of each, in order",
     ),
     "sorted": Function(1, 1, _sorted, sorted, "sorted(list of numbers or of str)"),
     "compact": Function(1, 1, _compact, lambda xs: [x for x in xs if x is not None], "compact(list[T?]): list[T]"),

@@ -146,6 +146,18 @@ def test_lists_of_lists_are_flattened_and_nothing_else() -> None:
     assert flatten.typing([STR]) == "it takes a list of lists, not str"
 
 
+def test_a_field_is_plucked_from_each_object_and_from_nothing_else() -> None:
+    pluck, named = FUNCTIONS["pluck"], Enum(("id",))
+    hits = ListOf(Object((("id", STR), ("score", Optional(INT)))))
+    assert pluck.call([{"id": "a"}, {}], "id") == ["a", None]
+    assert pluck.typing([hits, named]) == ListOf(STR)
+    assert pluck.typing([hits, Enum(("score",))]) == ListOf(Optional(INT))
+    wrong = "what is taken is the name of a field of {id: str, score: int?}, in quotes"
+    assert pluck.typing([hits, Enum(("title",))]) == pluck.typing([hits, STR]) == wrong
+    assert pluck.typing([STR, named]) == "it takes a list of objects, not str"
+    assert str(pluck.typing([ListOf(Optional(Object((("id", STR),)))), named])).endswith("leaves out what is absent")
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
