@@ -75,6 +75,7 @@ def _tools(draft: Draft, id: str, node: Mapping) -> tuple[str, ...]:
         ids = draft.tool_ids(name)
         draft.use_tool(name)
         if ids is None and name not in known:
+            draft.meant("tools", name)
             fix = suggestion(name, known, "tools")
             draft.report.add(
                 "LMP103", item.place, f"module `{id}` names the tool `{name}`, which does not exist", fix=fix

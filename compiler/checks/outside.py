@@ -30,7 +30,7 @@ def check(draft: Draft, plan: Plan) -> None:
     """Report modules that read text from outside and can call a tool that writes (LMP404), secrets written into the spec
     (LMP405), and tools of agents whose `effects` the spec does not say (LMP406)."""
     _injection(draft, plan)
-    _secrets(draft, draft.root, "")
+    _secrets(draft, draft.root, "", "")
     _unsaid_effects(draft, plan)
 
 
@@ -109,18 +109,23 @@ def _source(plan: Plan, step: Step, output: str) -> str | None:
     return None
 
 
-def _secrets(draft: Draft, node: Node, key: str) -> None:
+def _secrets(draft: Draft, node: Node, key: str, variable: str) -> None:
+    """Report texts at and below a node that look like secrets. `key` is the key that holds the node, `variable` the name
+    of an environment variable to keep it in."""
     if isinstance(node, Mapping):
+        # An LM's key is best kept under the name that its provider's own tools read.
+        model = node.value("model")
+        provider = model.partition("/")[0] if isinstance(model, str) and "/" in model else ""
         for name, value in node.entries.items():
-            _secrets(draft, value, name)
+            _secrets(draft, value, name, f"{provider}_{name}" if name == "api_key" and provider else name)
     elif isinstance(node, Sequence):
         for value in node.items:
-            _secrets(draft, value, key)
+            _secrets(draft, value, key, variable)
     elif isinstance(node, Scalar) and isinstance(node.value, str) and len(node.value) < 5000:
         text = node.value
         named = "${{" not in text and _KEYS.search(key) is not None and _looks_secret(text)
         if named or (len(text) >= _MIN_CHARACTERS and _SHAPES.search(text)):
-            name = re.sub(r"[^A-Z0-9_]", "_", key.upper()) or "API_KEY"
+            name = re.sub(r"[^A-Z0-9_]", "_", variable.upper()) or "API_KEY"
             message = f"`{key}` holds what looks like a secret, which everybody who has the file can read"
             draft.report.add("LMP405", node.place, message, fix=f'write "${{{{ env.{name} }}}}"')
 

@@ -179,7 +179,10 @@ class Report:
             else:
                 kept.append(finding)
         if unused_ignores:
-            kept.extend(self._unused(ignores, bare))
+            # Where a line has an error, nobody knows what else would be found there without it.
+            failed = {(finding.file, finding.line) for finding in kept if finding.severity == "error"}
+            sure = {place: codes for place, codes in ignores.items() if place not in failed or place in bare}
+            kept.extend(self._unused(sure, bare))
         return tuple(sorted(kept, key=lambda f: (f.file, f.line, f.column, f.code, f.message)))
 
     def _unused(self, ignores: dict[tuple[str, int], dict[str, bool]], bare: set[tuple[str, int]]) -> Iterable[Finding]:

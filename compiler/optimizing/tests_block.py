@@ -136,7 +136,8 @@ def _gate(draft: Draft, name: str, node: Mapping) -> GateTest:
     split, metric = node.value("data"), node.value("metric")
     if split not in draft.data and not data_lost(draft, split):
         message = f"the test `{name}` needs the {split} data, which the program does not have"
-        draft.report.add("LMP103", node.entries["data"].place, message)
+        fix = suggestion(split, draft.data, "data") if draft.data else f"add data: {split}:"
+        draft.report.add("LMP103", node.entries["data"].place, message, fix=fix)
     _scored(draft, name, node, None)
     return GateTest(name, split, metric, float(node.value("at_least")))
 

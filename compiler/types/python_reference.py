@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.errors import LmprogError
+from lmprog.compiler.findings.finding import nearest
 from lmprog.compiler.standard_output import sent_to_stderr
 from lmprog.compiler.yaml.files import followed, note
 
@@ -61,10 +62,16 @@ def load(reference: PythonReference) -> Callable[..., Any]:
     try:
         found: Callable[..., Any] = getattr(module, reference.name)
     except AttributeError:
-        names = [name for name in vars(module) if not name.startswith("_") and callable(getattr(module, name))]
-        raise ImportFailed(
-            f"there is no `{reference.name}` in {_shown(reference)}; it has {', '.join(sorted(names)) or 'nothing'}"
-        ) from None
+        # What the module imports is callable too, and rarely meant.
+        own = {
+            name: getattr(each, "__module__", None) == module.__name__
+            for name, each in vars(module).items()
+            if not name.startswith("_") and callable(each)
+        }
+        names = [name for name in own if own[name] or not any(own.values())]
+        close = nearest(reference.name, names)
+        instead = f"did you mean `{close}`?" if close else f"it has {', '.join(sorted(names)) or 'nothing'}"
+        raise ImportFailed(f"there is no `{reference.name}` in {_shown(reference)}; {instead}") from None
     return found
 
 

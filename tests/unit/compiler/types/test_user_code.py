@@ -47,7 +47,7 @@ def test_no_import_runs_nothing_and_still_knows_the_signature(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("def shuot(text: str) -> str: ...\n", "there is no `shout` in tools.py; it has shuot"),
+        ("def shuot(text: str) -> str: ...\n", "there is no `shout` in tools.py; did you mean `shuot`?"),
         ("def shout(text: str) -> str\n", "cannot import tools.py: line 1: expected ':'"),
         ("import nothing_that_exists\n", "cannot import tools.py: line 1: ModuleNotFoundError"),
         ("raise SystemExit(3)\n", "cannot import tools.py: line 1: SystemExit: 3"),
