@@ -24,8 +24,8 @@ from lmprog.scoring.statistics import Difference, paired
 
 @dataclass(frozen=True)
 class Gains:
-    """The scores of a program on the same rows before tuning, with each tuned module alone (by module id), and with all
-    of them (`together`)."""
+    """The scores of a program on the same rows before tuning (`before`), with each tuned module alone (`alone`, by module
+    id), and with all of them (`together`)."""
 
     before: Scores
     alone: Mapping[str, Scores]
@@ -34,9 +34,10 @@ class Gains:
 
     @property
     def interplay(self) -> Difference:
-        """The gain of all tuned modules together beyond the sum of their gains alone.
+        """The gain of all tuned modules together beyond the sum of their gains alone, over the rows that are scored in every
+        version; negative where they gain less together.
 
-        Raises ProviderError where no row has all scores.
+        Raises ProviderError where no row is.
         """
         each = [self.before.by_row, self.together.by_row, *(scores.by_row for scores in self.alone.values())]
         rows = [row for row in each[0] if all(row in scores for scores in each)]
@@ -49,14 +50,16 @@ class Gains:
 
     @property
     def all(self) -> list[Scores]:
-        """The scores of all versions: before, each module alone, together."""
+        """The scores of all versions in this order: before, each module alone, together (for one module twice the same)."""
         return [self.before, *self.alone.values(), self.together]
 
 
 def tuned_modules(before: Plan, after: Plan) -> list[str]:
-    """Return the ids of the modules whose prompts or adapters differ between two versions of a program.
+    """Return the ids of the modules whose words (instructions, demos, layout) or adapters differ between two versions of a
+    program, in the order of `before`.
 
-    Raises UsageError where the programs differ in anything else, or not at all.
+    Raises UsageError where the two have other steps, a module differs in more, such as its inputs or its LM, or no module
+    differs.
     """
     if [step.path for step in before.steps] != [step.path for step in after.steps]:
         raise UsageError(
@@ -78,7 +81,8 @@ def tuned_modules(before: Plan, after: Plan) -> list[str]:
 
 
 def with_tuned(before: Program, after: Program, modules: Collection[str]) -> Program:
-    """Return `before` with the prompts and adapters that `modules` have in `after`."""
+    """Return the program `before` with the words and adapters that `modules` (ids) have in `after`; the other modules keep
+    theirs, also where they share an LM with them."""
     plan = before.plan
     mixed = {id: _answering(after.plan if id in modules else plan, id) for id in plan.modules}
     lms = {id: replace(lm, adapter=None) for id, lm in plan.lms.items()}
@@ -94,11 +98,12 @@ async def gains(
     options: RunOptions | None = None,
     on_row: Callable[[], None] | None = None,
 ) -> Gains:
-    """Score on `rows` the programs `before`, `before` with each tuned module of `after` alone, and with all of them.
+    """Score on `rows`, by the metric of the id `metric`, the program `before`, the same with each tuned module of `after`
+    alone, and with all of them; return the scores.
 
-    `options` are those of the runs, as the seed (None: the usual ones); `on_row` is called after each scored run (None:
-    nothing is). Raises UsageError where the two are not versions of one program (`tuned_modules`). `metric` is the id
-    of the one that scores.
+    `options` are those of the runs, as the seed (None: the usual ones); `on_row` is called after each scored run (None: nothing
+    is). Tools that write are called. Raises UsageError where the two are not versions of one program (`tuned_modules`), and
+    MetricFailed where the metric fails on every row of `before`.
     """
 
     async def scored(modules: Collection[str]) -> Scores:
@@ -114,7 +119,7 @@ async def gains(
 
 
 def versions(tuned: Collection[str]) -> int:
-    """Return how many versions of a program `gains` scores for these tuned modules."""
+    """Return how many versions of a program `gains` scores for these tuned modules (ids, at least one)."""
     return 2 if len(tuned) == 1 else len(tuned) + 2
 
 
@@ -123,6 +128,7 @@ def _adapter(plan: Plan, id: str) -> AdapterReference | None:
 
 
 def _answering(plan: Plan, id: str) -> Module:
+    """Return a module that names the adapter which it is answered with, also where only its LM names one."""
     return replace(plan.modules[id], adapter=_adapter(plan, id))
 
 

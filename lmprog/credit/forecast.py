@@ -20,11 +20,11 @@ def forecast(
     compared: Sequence[Mapping[str, Any]] = (),
     versions: int = 0,
 ) -> Forecast:
-    """Return the worst case and estimate of a credit report: `repeats` runs on each row of `sampled`, then repetitions
-    in which some calls are sampled anew.
+    """Return the worst case and estimate of a credit report: `repeats` runs on each data row of `sampled`, then the repetitions
+    of each run in which some calls are sampled anew.
 
-    It includes the scoring of `versions` programs on each row of `compared`. A run in which some calls are sampled anew
-    is counted as a run that makes all its calls. `metric` is the id of the one that scores.
+    With `versions` above 0 it includes the scoring of so many programs on each data row of `compared`. A run in which some
+    calls are sampled anew is counted as a run that makes all its calls. `metric` is the id of the metric that scores.
     """
     judging = [ask for judge in judges(program.plan, metric) for ask in asks(judge, (), Growth(None, None))]
     run = asks(program.plan, [*sampled, *compared], Growth())

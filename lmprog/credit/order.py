@@ -29,7 +29,8 @@ class Sets:
     """
 
     own: dict[str, dict[Places, int]]
-    """Coefficients of sets, by module: each place adds +1 to it with its successors, -1 to the successors alone."""
+    """By module, the sets of places with their coefficients: each place of the module adds 1 to the set of it and all places
+    that may follow it, and -1 to the set of those that may follow alone; sets with the sum 0 are left out."""
     reached: dict[str, Places]
     """The places of each module, and all places that may follow them."""
 
@@ -45,7 +46,8 @@ class Order:
         self._before: dict[int, dict[str, frozenset[str]]] = {}
 
     def place(self, path: str) -> tuple[Place, str]:
-        """Return the place of a call, and the name of its module, from the call's path (`outer[0].ask/inner`).
+        """Return the place of a call, and the name of its module, from the whole path of the call in a record
+        (`outer[0].ask/inner`), which must be one of this plan.
 
         The name of a module of a sub-program has the path of the calling step before it, as in `compiler.bounds`.
         """
@@ -67,7 +69,8 @@ class Order:
     def follows(self, first: Place, then: Place) -> bool:
         """Return whether the request at the place `then` may depend on the reply at the place `first`.
 
-        It may where a step refers, directly or through others, to the earlier step, and in a later turn of the same loop.
+        It may where a step refers, directly or through others, to the earlier step, and in a later turn of the same loop; not
+        at the same place.
         """
         steps = self.plan.steps
         for (id, turn), (other, its) in zip(first, then, strict=False):
@@ -111,7 +114,8 @@ class Order:
         return len(wanted - {frozenset(places), frozenset()})
 
     def _all_before(self, steps: Sequence[Step]) -> dict[str, frozenset[str]]:
-        """Return, for each step of a level, the steps that it follows directly or through others."""
+        """Return, by the id of each step of a level, the ids of the steps beside it that it follows, directly or through
+        others."""
         found = self._before.get(id(steps))
         if found is None:
             found = self._before[id(steps)] = {}
@@ -121,6 +125,8 @@ class Order:
 
 
 def _places(plan: Plan, steps: Sequence[Step], around: Place, prefix: str) -> Iterator[tuple[Place, str]]:
+    """Yield the places of calls below `steps` with the names of their modules; `around` is the place of the step around
+    them, `prefix` the paths of the steps that run the sub-program, each with a dot."""
     for step in steps:
         action = step.action
         if isinstance(action, ModuleCall):

@@ -11,13 +11,14 @@ from lmprog.traces.record import Invocation
 
 
 class Replies:
-    """The recorded replies of one run, by the place in the program that made the call; calls that got no reply are left out."""
+    """The recorded replies of one run, by the path and the attempt of the call; calls that got no reply are left out.
+    `trace` has the run's records of LM calls, `order` finds the places of calls in the program."""
 
     def __init__(self, order: Order, trace: Sequence[Invocation]) -> None:
         self._place_of: dict[str, Place] = {}
         self._kept: dict[tuple[str, int], list[Invocation]] = defaultdict(list)
         self.places: dict[Place, str] = {}
-        """With their modules, in the order of the plan."""
+        """The places at which the run got replies, each with the name of its module, in the order of the plan."""
         for made in trace:
             if made.text is not None:
                 path = whole_path(made)
@@ -26,9 +27,9 @@ class Replies:
                 self.places[self._place_of[path]] = module
 
     def but(self, anew: Places) -> Callable[[Request], Completion | None]:
-        """Return a function that returns the recorded reply to an equal request, and None, so that it is sent anew, for
-        requests at the places of `anew` and for those without a recorded reply.
-        """
+        """Return a function for `RunOptions.replay`: it returns the recorded reply to a request with the same path, attempt
+        and messages, and None, so that the request is sent, for those at the places of `anew` and for those without a
+        recorded reply."""
 
         def reply(request: Request) -> Completion | None:
             _, _, path, attempt, *_ = request.key
@@ -48,6 +49,7 @@ def whole_path(made: Invocation) -> str:
 
 
 def _again(made: Invocation) -> Completion:
+    """Return the reply that a record holds, marked as cached, since it costs nothing again."""
     return Completion(
         text=made.text or "",
         token_ids=made.token_ids,

@@ -27,11 +27,11 @@ NOTHING: Places = frozenset()
 
 @dataclass(frozen=True)
 class Row:
-    """The measurements of one data row: mean and variance of the score, and parts of that variance.
+    """The measurements of one data row: mean and variance of the score over its runs, and parts of that variance.
 
-    By module: `calls` is the mean number of LM calls of a run, `own` the variance due to its own replies, `reached` that
-    due to its replies and all calls that may depend on them. Modules that no run called are left out. `rest` is the
-    variance that remains when all replies are replayed.
+    By module: `calls` is the mean number of LM calls of a run, `own` the variance due to its own replies (it may come out below
+    0), `reached` that due to its replies and all calls that may depend on them. Modules that no run called are left out. `rest`
+    is the variance that remains when all replies are replayed.
     """
 
     mean: float
@@ -44,6 +44,8 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
+    """One scored run of the row of the number `example`, with the records of its LM calls."""
+
     example: int
     reward: float | None
     """The reward; None where the run could not be scored."""
@@ -52,7 +54,8 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Sampled:
-    """A run, and its score when the calls of a set are sampled anew."""
+    """A run's score and replies, and by set of places the score of its repetition in which the calls at these places were
+    sampled anew (None: it has none)."""
 
     reward: float
     replies: Replies
@@ -60,7 +63,11 @@ class _Sampled:
 
 
 class Sampling:
-    """Makes and scores the runs of a credit report."""
+    """Makes and scores the runs of a credit report on the rows `data`: `repeats` runs of a row, and their repetitions.
+
+    A run that failed by itself has the reward `format_failure` (None: the metric's lowest value). `runs` counts all runs,
+    `lost` and `failed` have by kind of outage and of own failure the number of runs and the first reason.
+    """
 
     def __init__(
         self,
@@ -81,10 +88,11 @@ class Sampling:
         self.failed: dict[str, tuple[int, str]] = {}
 
     async def rows(self, examples: Sequence[int]) -> list[Row]:
-        """Return the measurements of each row whose number is in `examples`; rows with too few scored runs are left out.
+        """Make the runs of each row whose number is in `examples`, and their repetitions; return the rows' measurements. Rows
+        with too few scored runs are left out.
 
         A row counts where two of its runs have scores, and one of them also has scores for all its repetitions with calls
-        sampled anew.
+        sampled anew. Raises BudgetExceeded for a spent budget.
         """
         made = await self._all([
             partial(self._run, example, rollout) for example in examples for rollout in range(self.repeats)
@@ -96,7 +104,8 @@ class Sampling:
         return [row for row in found if row is not None]
 
     async def _again(self, bases: Sequence[_Run]) -> dict[_Run, _Sampled]:
-        """Return the runs, each with the scores of its repetitions in which some of its calls are resampled."""
+        """Repeat each run of `bases`, once for each set of its calls that is to be sampled anew; return the runs, each with
+        the scores of its repetitions."""
         replies = {base: Replies(self.order, base.trace) for base in bases}
         jobs = [(base, anew) for base in bases for anew in self._needed(replies[base])]
         # Numbered within its row, so that what a row draws does not depend on the other rows.
@@ -112,7 +121,8 @@ class Sampling:
         return {base: _Sampled(base.reward or 0.0, replies[base], again[base]) for base in bases}
 
     def _needed(self, replies: Replies) -> list[Places]:
-        """Return the sets of calls to resample.
+        """Return the sets of places whose calls are sampled anew in repetitions of a run with these replies; the empty set is
+        one of them, unless the run has no replies.
 
         The set of all calls is left out, since the runs of a row are samples of it themselves.
         """
@@ -122,11 +132,13 @@ class Sampling:
         return [chosen for chosen in wanted if chosen != replies.places.keys()]
 
     async def _all(self, work: Sequence[Callable[[], Awaitable[RowScore]]]) -> list[_Run]:
-        """Return the runs with their rewards, and count the failures."""
+        """Make the runs of `work`, again those that an outage ended; return them in order with their rewards, and count the
+        runs and their failures."""
         self.runs += len(work)
         return [self._counted(run) for run in await run_all(work, together=self.program.concurrency)]
 
     async def _run(self, example: int, rollout: int, options: RunOptions | None = None) -> RowScore:
+        """Run and score the row of the number `example` once; `options` None are those of the report."""
         chosen = replace(options or self.options, rollout=rollout)
         row = self.data[example]
         async with self.gate:
@@ -142,6 +154,7 @@ class Sampling:
         return _Run(run.row, None if run.value is None else self.format_failure, run.result.trace)
 
     def _row(self, runs: Sequence[_Run], sampled: Mapping[_Run, _Sampled]) -> Row | None:
+        """Return the measurements of a row from its scored runs; None where no run has scores of all its repetitions."""
         rewards = [sampled[run].reward for run in runs]
         whole = variance(rewards)
         # A difference of which one side is missing says nothing.
@@ -159,10 +172,8 @@ class Sampling:
         )
 
     def _parts(self, run: _Sampled, whole: float) -> tuple[dict[str, float], dict[str, float], float] | None:
-        """Return each module's own part of the variance, the part of all calls it reaches, and the remainder.
-
-        The remainder is the variance that is left when all calls are replayed.
-        """
+        """Return one run's estimates of each module's own part of the variance, the part of all calls that it reaches, and
+        the remainder when all calls are replayed; None where a repetition has no score. `whole` is the variance of the row."""
         left = {frozenset(run.replies.places): whole}
         for anew, reward in run.again.items():
             if reward is None:

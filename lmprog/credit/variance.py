@@ -33,15 +33,16 @@ from lmprog.scoring.statistics import Estimate, estimate, ratio
 
 @dataclass(frozen=True)
 class ModuleCredit:
-    """The shares of one module in the variance of the score, with intervals; None where the score does not vary.
+    """The shares of one module in the variance of the score, with intervals (None where the score does not vary); a share may
+    come out below 0 or above 1.
 
-    `calls` is the mean number of its LM calls in a run, `share` the part due to its own replies, `reached` the part due to
-    its replies and all calls that may depend on them.
+    `calls` is the mean number of its LM calls in a run, `share` the part due to its own replies, `reached` the part due to its
+    replies and all calls that may depend on them.
     """
 
     module: str
     calls: float
-    """LM calls of a run."""
+    """The mean number of the module's LM calls in a run."""
     share: Estimate | None
     """Share of the variance that is due to the module's own replies."""
     reached: Estimate | None
@@ -57,16 +58,16 @@ class ModuleCredit:
 class Credit:
     """A credit report: the shares of all modules in the variance of a program's score by `metric`.
 
-    `rows` counts the rows measured, `repeats` the runs of each, and `runs` all runs, also those in which calls are
-    replayed. `reward` is the mean score, `deviation` its standard deviation among the runs of a row. `rest` is the
-    share that remains when every reply is replayed (judges, tools; None where the score does not vary). `lost` has by
-    kind of outage the number of runs without a score and the first reason, `failed` the same by kind of own failure,
-    and `note` says why rows are missing (None: none are).
+    `rows` counts the rows measured, `repeats` the runs of each, and `runs` all runs, also those in which calls are replayed.
+    `reward` is the mean score, `deviation` its standard deviation among the runs of a row. `rest` is the share that remains
+    when every reply is replayed (judges, tools; None where the score does not vary). `lost` has by kind of outage the number of
+    runs without a score and the first reason, `failed` the same by kind of own failure, and `note` says which rows a spent
+    budget left out (None: it left out none).
     """
 
     metric: str
     rows: int
-    """Number of the rows that count."""
+    """The number of rows with enough scored runs, which the report is over."""
     repeats: int
     runs: int
     """Number of all runs, including the runs in which most calls are replayed."""
@@ -75,13 +76,14 @@ class Credit:
     """The standard deviation of the runs of a row."""
     modules: Sequence[ModuleCredit]
     rest: Estimate | None
-    """The share of what differs when every reply is the same: judges, and tools that answer as they like."""
+    """The share that remains when every reply is replayed, of judges and of tools whose results vary; None where the score
+    does not vary."""
     lost: Mapping[str, tuple[int, str]]
     """The number of runs that could not be scored and the reason of the first, by kind of outage."""
     failed: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     """The number of runs that ended so and the reason of the first, by kind of own failure."""
     note: str | None = None
-    """The reason why rows are missing."""
+    """A sentence on the rows that a spent budget left out; None where there are none."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as a dictionary: `metric`, `rows`, `repeats`, `runs`, `reward`, `deviation`, `modules` (a
@@ -103,6 +105,7 @@ class Credit:
 
 
 def _json(share: Estimate | None) -> dict[str, Any] | None:
+    """Return a share with its interval as a dictionary; None for None."""
     return share.as_json() if share is not None else None
 
 
@@ -117,14 +120,14 @@ async def measure(
     on_row: Callable[[], None] | None = None,
     allow_writes: bool = False,
 ) -> Credit:
-    """Measure the credit of each module: make `repeats` runs of each row, then repeat them with some calls sampled
-    anew.
+    """Measure the credit of each module by the metric of the id `metric`: make `repeats` runs of each data row, then repeat
+    them with some calls sampled anew; return the report.
 
     `options` are those of the runs, as the seed (None: the usual ones). A run that fails by itself has the reward
-    `format_failure` (None: the lower end of the metric's range). `on_row` is called after each row (None: nothing is).
-    Where a budget is spent, the rows that were done are reported. Raises BudgetExceeded where none was, ProviderError
-    where outages left no row two runs, MetricFailed where the metric raised in every run, and UsageError for fewer than
-    one row or two repeats, or for tools that write without `allow_writes`.
+    `format_failure` (None: the lower end of the metric's range). Several rows are measured together, and `on_row` is then
+    called once for each (None: nothing is). Where a budget is spent, the rows that were done are reported. Raises
+    BudgetExceeded where none was, ProviderError where outages left no row two runs, MetricFailed where the metric raised in
+    every run, and UsageError for fewer than one row or two repeats, or for tools that write without `allow_writes`.
     """
     if not rows or repeats < 2:
         raise UsageError("credit needs at least one row, and two runs of it")

@@ -166,7 +166,7 @@ class Execution:
 
     async def _foreach(self, step: Step, scope: Scope, site: Site) -> Any:
         """Run a step with `foreach` once for each item, at most `max_parallel` at a time; return its outputs by name, each as a
-        list in the order of the items.
+        list in the order of the items (empty for no items, and for null). Where an item fails, the others are cancelled.
 
         Raises StepFailed for more than `at_most` items, and for the first item, in their order, that fails.
         """

@@ -59,7 +59,7 @@ class Difference(Estimate):
     """The number of rows that became worse; those that became neither better nor worse are equal."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return a dictionary of `mean`, `ci95` (a list of two numbers) and `p`."""
+        """Return a dictionary of `mean`, `ci95` (a list of two numbers) and `p`; the numbers of rows are not in it."""
         return {**super().as_json(), "p": self.p}
 
     @property

@@ -95,7 +95,8 @@ def collector(
 
 
 def _spans(address: str, headers: Mapping[str, str] | None, content: bool) -> tuple[Exporter, Callable[[], None]]:
-    """Return the exporter of spans to an address, and the function that sends what waits and closes it."""
+    """Return the exporter of spans to an address, with prompts and replies if `content`, and the function that sends what
+    waits and closes it. `headers` None: those of the environment. Raises ImportError where OpenTelemetry is not installed."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -113,7 +114,8 @@ def _spans(address: str, headers: Mapping[str, str] | None, content: bool) -> tu
 
 
 def _metrics(address: str, headers: Mapping[str, str] | None) -> tuple[Exporter, Callable[[], None]]:
-    """Return the exporter of metrics to an address, and the function that sends what waits and closes it."""
+    """Return the exporter of metrics to an address, and the function that sends what waits and closes it. `headers` None:
+    those of the environment. Raises ImportError where OpenTelemetry is not installed."""
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader

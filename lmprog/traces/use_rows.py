@@ -65,8 +65,8 @@ class Use:
 
     @property
     def labels(self) -> Mapping[str, Any]:
-        """The outputs, or their correction, as labels of a row by name; each is null where they are called wrong and
-        not corrected."""
+        """The outputs as labels of a row by name, with those that a correction replaces; each is null where they are called
+        wrong and not corrected, and there are none where the run failed and has no correction."""
         outputs = self.outputs or {}
         if self.correction is not None:
             return {**outputs, **self.correction}
