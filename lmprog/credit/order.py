@@ -29,7 +29,7 @@ class Sets:
     """
 
     own: dict[str, dict[Places, int]]
-    """By module, the sets of places with their coefficients: each place of the module adds 1 to the set of it and all places
+    """The sets of places with their coefficients, by module: each place of the module adds 1 to the set of it and all places
     that may follow it, and -1 to the set of those that may follow alone; sets with the sum 0 are left out."""
     reached: dict[str, Places]
     """The places of each module, and all places that may follow them."""

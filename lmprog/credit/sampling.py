@@ -44,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """One scored run of the row of the number `example`, with the records of its LM calls."""
+    """A scored run of the row of the number `example`, with the records of its LM calls."""
 
     example: int
     reward: float | None

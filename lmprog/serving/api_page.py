@@ -28,9 +28,8 @@ PATHS = (
 
 
 def api_page(plan: Plan, url: str, key: bool) -> str:
-    """Return the HTML page that documents a served program; `url` is the server's address, `key` says that
-    requests need a key.
-    """
+    """Return the HTML page that documents a served program, with example inputs made up from their types; `url` is the
+    server's address without a slash at its end, `key` True where requests need a key."""
     example = {name: placeholder(name, field.type) for name, field in plan.inputs.items() if not field.has_default}
     said = json.dumps(example, ensure_ascii=False)
     return document("api.html", "page.js", plan=plan, url=url, key=key, example=said, paths=PATHS)

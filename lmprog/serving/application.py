@@ -31,7 +31,7 @@ from lmprog.serving.run_feedback import feedback
 from lmprog.serving.running import Endpoint, Running
 
 OPEN = ("/health", "/ready")
-"""Paths that need no key: whoever probes a server has none."""
+"""Paths that need no key, since probes have none."""
 
 
 def application(
@@ -43,11 +43,12 @@ def application(
     log: RequestLog | None = None,
     mcp: ASGIApp | None = None,
 ) -> ASGIApp:
-    """Return the ASGI application that serves a program.
+    """Return the ASGI application that serves a program by the runs of `running`.
 
-    `key` is the bearer key that requests need (None: none), `hosts` the host names that requests may use (None: any),
-    `origins` the origins whose web pages may call, `log` the log of requests (None: none is kept), and `mcp` the
-    application that answers MCP clients (None: none does).
+    `key` is the bearer key that requests need, but for `/health` and `/ready` (None: none), `hosts` the host names that
+    requests may use (None: any), `origins` the origins whose web pages may call, beside the server's own, `log` the log of
+    requests, which must be open (None: none is kept), and `mcp` the application that answers MCP clients at `/mcp` (None: none
+    does). Each request is also counted, and printed as a line on standard error.
     """
     plan = running.program.plan
     described = document(plan, authorized=key is not None)
@@ -115,7 +116,7 @@ def application(
 
 
 class Bearer:
-    """ASGI middleware that refuses requests without the bearer key."""
+    """ASGI middleware that answers HTTP requests without the bearer key with status 401, but for the paths of OPEN."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self.app = app
@@ -131,7 +132,9 @@ class Bearer:
 
 
 class AccessLog:
-    """ASGI middleware that logs and counts each request: method, path, status and milliseconds, without its contents."""
+    """ASGI middleware that prints a line on standard error for each HTTP request that has ended (method, path, status and
+    milliseconds, without its contents), and counts it in `metrics`: under its path where that is one of `paths`, else under
+    `other`. The status is `-` where no response was begun."""
 
     def __init__(self, app: ASGIApp, metrics: ServerMetrics, paths: frozenset[str]) -> None:
         self.app, self._metrics, self._paths = app, metrics, paths

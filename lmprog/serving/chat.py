@@ -1,7 +1,7 @@
-"""OpenAI's face: a program is a model of `GET /v1/models`, and answers `POST /v1/chat/completions`.
+"""OpenAI's protocol: a program is a model of `GET /v1/models`, and answers `POST /v1/chat/completions`.
 
 A program is a model where its one input without a default is of the type `messages`, which gets the whole conversation, or a
-text, which gets the last message of the user. What it answers is its one output, or all of them as a JSON object.
+text, which gets the last message of the user. The reply is its one output, or all of them as a JSON object.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from lmprog.serving.run_answer import usage_of
 from lmprog.state.json_lines import as_line
 
 PREFIX = "chatcmpl-"
-"""Stands before the id of the run in the id of a chat completion."""
+"""The text before the id of the run in the id of a chat completion."""
 
 
 def chat_input(plan: Plan) -> str | None:
-    """Return the input that takes a conversation's messages; None where the program cannot be used as a chat model."""
+    """Return the name of the input that takes a chat: the one input that must be given, of the type `messages` (the whole
+    conversation) or `str` (the last message of the user); None where the program cannot be used as a chat model."""
     wanted = [name for name, field in plan.inputs.items() if not field.has_default and mismatch(None, field.type)]
     taken = [name for name in wanted if plan.inputs[name].type in (MESSAGES, STR)]
     return taken[0] if len(wanted) == len(taken) == 1 else None
@@ -45,11 +46,10 @@ def model_of(plan: Plan) -> dict[str, Any]:
 
 
 class ChatAnswer:
-    """The response to one `POST /v1/chat/completions` (OpenAI's protocol). Raises Refused where the program is no chat
-    model.
+    """The response to one `POST /v1/chat/completions` (OpenAI's protocol), an `Answer` of `running.py`.
 
     The program decides how its LMs sample: temperature, max_tokens and the like in the request are ignored. `waiting` has the
-    turns of agents whose calls of a client's tools have no results yet.
+    turns of agents whose calls of a client's tools have no results yet, and `id` is the run's.
     """
 
     def __init__(self, plan: Plan, waiting: WaitingTurns, request: Request, send: Send, id: str) -> None:
@@ -64,8 +64,12 @@ class ChatAnswer:
         self._fields = FieldPieces(plan)
 
     def inputs(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the program's one input by name, from the messages of the request: the whole conversation, or the last
-        message's text. Raises Refused where they do not fit, or where the program has other inputs."""
+        """Return the program's one input by name, from the messages of the request: the whole conversation, or the text of the
+        user's last message; and set `streams` and `client_tools` as the request wants them.
+
+        Raises Refused where the program is no chat model or not the model that is named, where messages or tools do not fit,
+        and for more than one answer (`n`).
+        """
         name = chat_input(self._plan)
         if name is None:
             raise _wrong(f"{self._plan.name} has other inputs than one conversation or one text; use POST /run")
@@ -86,7 +90,8 @@ class ChatAnswer:
         return {name: messages if self._plan.inputs[name].type == MESSAGES else _last_text(messages)}
 
     def tags(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return `metadata` of the request, and its `user`. Raises Refused where `metadata` is no object."""
+        """Return the entries of `metadata` of the request, with its `user`, as tags by name, unchecked; empty where it has
+        neither. Raises Refused where `metadata` is no object."""
         given = body.get("metadata") or {}
         if not isinstance(given, Mapping):
             raise _wrong("`metadata` is an object of texts")
@@ -99,7 +104,8 @@ class ChatAnswer:
         await self._chunk({"role": "assistant", "content": ""})
 
     async def tell(self, event: Event) -> None:
-        """Send the text that an event of the run adds to the reply."""
+        """Send the text that an event of the run adds to the program's one output; nothing for other events, and where the
+        output is no text of one reply. Raises Refused where the LM begins the reply again after text of it was sent."""
         if not isinstance(event, TextPiece):
             return
         for output, piece in self._fields.of(event):
@@ -107,11 +113,11 @@ class ChatAnswer:
                 await self._say(piece)
 
     async def end(self, result: Result, id: str, seconds: float) -> Response | None:
-        """Return the response with the run's outputs, or with the calls of the client's tools; for a stream send its
-        last chunk and return None.
+        """Return the response with the run's outputs, or with the calls of the client's tools, whose turns are then kept in
+        `waiting`; for a stream send what is left of it and return None.
 
-        `id` is the run's, `seconds` the time that it took. Raises Refused where the answer does not go on from what was
-        streamed.
+        `id` is the run's, `seconds` the time that it took, which the response does not have. Raises Refused where the answer
+        does not go on from what was streamed, and ValueError for a number that is not finite.
         """
         outputs = result.outputs or {}
         used = usage_of(result)
@@ -181,9 +187,10 @@ def _last_text(messages: list[Mapping[str, Any]]) -> str:
 
 
 def _wrong(said: str, kind: str = "input") -> Refused:
+    """Return the refusal of a request with the message `said`, at `messages` for the kind `input`."""
     return Refused(kind, "messages" if kind == "input" else None, said)
 
 
 def _kept(response: Response) -> dict[str, str]:
-    """Return the headers that tell when to come back, and whether the connection closes."""
+    """Return the headers of a refusal that any form of its body needs: `retry-after` and `connection`, where it has them."""
     return {name: value for name, value in response.headers.items() if name in ("retry-after", "connection")}

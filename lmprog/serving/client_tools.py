@@ -25,8 +25,12 @@ MAX_CHARACTERS = 64_000_000
 
 
 def client_tools(plan: Plan, conversation: str, body: Mapping[str, Any], waiting: WaitingTurns) -> ClientTools | None:
-    """Return the tools of a request's `body` for the agent that reads the input `conversation`; None where there is no such
-    agent. Raises Refused for tools that cannot be offered.
+    """Return the tools of a chat request's `body` for the one agent that goes on from the input `conversation`, with no offers
+    where the body has no tools or `tool_choice: none`; None where there is no such agent, or there are several, and the body
+    has no tools.
+
+    `waiting` puts back the agent's turns of earlier runs. Raises Refused for tools that cannot be offered, also for lack of an
+    agent, and for a `tool_choice` or `parallel_tool_calls` that an agent does not follow.
     """
     agents = dict(_agents(plan, conversation))
     given = body.get("tools") or []
@@ -50,8 +54,9 @@ def client_tools(plan: Plan, conversation: str, body: Mapping[str, Any], waiting
 
 
 def with_calls_answered(messages: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the messages in their order, each with a `content`, which OpenAI's clients may leave out beside tool
-    calls. Raises Refused where a call has a wrong form, or no result."""
+    """Return the messages in their order, those with tool calls with a `content` (null), which OpenAI's clients may leave
+    out there. Raises Refused where a call has a wrong form, or no result in the messages behind it, and where a result names
+    no call."""
     found: list[Mapping[str, Any]] = []
     for position, message in enumerate(messages):
         calls = message.get("tool_calls")
@@ -77,10 +82,10 @@ def with_calls_answered(messages: list[Mapping[str, Any]]) -> list[Mapping[str, 
 
 
 class WaitingTurns:
-    """The turns of agents that wait for results of a client's tools, by run.
+    """The turns of agents that wait for results of a client's tools, by run, in memory: at most `limit` characters.
 
-    The client has its own calls alone. Without the turns before them, and the calls of the program's own tools beside them, the
-    LM would make those calls again.
+    The client is sent its own calls alone. Without the agent's turns before them, and the calls of the program's own tools
+    beside them, the LM would make these calls again.
     """
 
     def __init__(self, limit: int = MAX_CHARACTERS) -> None:
@@ -88,9 +93,9 @@ class WaitingTurns:
         self._kept: dict[str, str] = {}
 
     def keep(self, run: str, made: ClientCalls) -> list[dict[str, Any]]:
-        """Keep the agent's turns of a run, in place of the oldest if there are too many; return the client's calls in
-        OpenAI's form (`id`, `type`, `function`), in their order, with ids that name the run (which nobody can
-        guess)."""
+        """Keep the agent's turns of the run with the id `run`, and drop the oldest runs beyond the limit; return the
+        client's calls in OpenAI's form (`id`, `type`, `function`), in their order, each with an id that is made from the
+        run's."""
         ids = [f"{PREFIX}{run}_{position}" for position in range(len(made.calls))]
         own = {id: call.id for id, call in zip(ids, made.calls, strict=True)}
         self._kept[run] = json.dumps([made.turns, own])
@@ -103,7 +108,9 @@ class WaitingTurns:
         ]
 
     def restored(self, messages: Messages) -> Messages:
-        """Return an agent's messages with the turns that are kept in place of the client's part of them."""
+        """Return an agent's messages with each assistant's turn that repeats the calls of a kept run replaced by all the
+        agent's turns of that run, and the results behind it under the ids that the LM gave its calls; other messages, also
+        those of runs that were dropped, stay as they are."""
         found: list[Mapping[str, Any]] = []
         known: dict[str, str] = {}
         for message in messages:
@@ -143,9 +150,8 @@ def _is_input(tree: ast.AST | None, name: str) -> bool:
 
 
 def _offers(given: Any, own: Mapping[str, Any]) -> tuple[ToolOffer, ...]:
-    """Return the tools of a request as the LM is offered them. Raises Refused for a wrong form, and for a name that is
-    taken: twice among them, or by one of the agent's own tools.
-    """
+    """Return the tools of a request (`given`) as the LM is offered them. Raises Refused for a wrong form, and for a name
+    that is taken: twice among them, or by one of the agent's own tools (`own`, by their names for the LM)."""
     offers: dict[str, ToolOffer] = {}
     for tool in given if isinstance(given, list) else [given]:
         function = tool.get("function") if isinstance(tool, Mapping) and tool.get("type") == "function" else None
@@ -168,6 +174,7 @@ def _offers(given: Any, own: Mapping[str, Any]) -> tuple[ToolOffer, ...]:
 
 
 def _is_call(call: Any) -> bool:
+    """Return whether a value is a tool call in OpenAI's form: with a text as `id`, and a function's `name` and `arguments`."""
     function = call.get("function") if isinstance(call, Mapping) and isinstance(call.get("id"), str) else None
     return isinstance(function, Mapping) and all(isinstance(function.get(key), str) for key in ("name", "arguments"))
 

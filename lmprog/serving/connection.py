@@ -19,20 +19,21 @@ from lmprog.state.json_lines import as_line
 SECONDS = 20.0
 """The default of `--client-timeout`."""
 MAX_FILES = 65_536
-"""Open files that are asked for."""
+"""The most open files to which the limit of this process is raised."""
 USUAL_CONNECTIONS = 1_000
-"""Connections below which the limit of a process is worth a word."""
+"""The number of connections below which a server prints how many it may hold."""
 
 
 class Connection(H11Protocol):
     """uvicorn's HTTP connection with timeouts: it is closed when its client is silent for too long in the middle of an
-    exchange.
+    exchange. The class `within` makes has the limits.
 
-    A timer runs while the server waits for the headers of the next request, and while the client does not read what the
-    server writes. A run whose connection is closed so is cancelled, as when the client leaves.
+    A timer runs while the server waits for the headers of the next request, and while the client does not read what the server
+    writes. A run whose connection is closed so is cancelled, as when the client leaves.
     """
 
     seconds = SECONDS
+    """Seconds of silence after which the connection is closed."""
     most = sys.maxsize
     """Connections at a time; those beyond are refused at once, before the process has no file left to accept one."""
     _headers: asyncio.TimerHandle | None = None
@@ -79,9 +80,8 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer data that is no HTTP with a JSON error (status 400), and close the connection; `msg` is what is wrong with
-        it.
-        """
+        """Answer data that is no HTTP with a JSON error (status 400), and close the connection; uvicorn's reason, `msg`, is
+        not sent."""
         self._refuse(400, "request", "this is no HTTP request that can be read")
 
     def _refuse(self, status: int, kind: str, said: str) -> None:
@@ -115,13 +115,14 @@ class Connection(H11Protocol):
 
 
 def within(seconds: float, most: int = sys.maxsize) -> type[Connection]:
-    """Return the Connection class with a timeout of `seconds` and at most `most` connections at a time."""
+    """Return a subclass of Connection, for uvicorn's option `http`, with a timeout of `seconds` and at most `most`
+    connections at a time; one more is answered with status 503 and closed."""
     return type("Connection", (Connection,), {"seconds": seconds, "most": most})
 
 
 def most_connections() -> int:
     """Return how many connections this process may hold: two thirds of its limit of open files, which is first raised to
-    the most that the system allows.
+    MAX_FILES (65,536), or to what the system allows of these. It is unlimited (sys.maxsize) on Windows.
 
     The rest is left for what the runs open: connections to LMs and tools, caches, traces.
     """

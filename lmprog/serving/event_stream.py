@@ -6,14 +6,15 @@ from starlette.types import Send
 
 
 class EventStream:
-    """A response of server-sent events."""
+    """A response of server-sent events, sent by the ASGI function `send`; `begun` is True once its headers are sent, so that
+    no other response can be sent any more."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.begun = False
 
     async def begin(self) -> None:
-        """Send the headers of the response."""
+        """Send the headers of the response, with status 200."""
         self.begun = True
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -24,5 +25,5 @@ class EventStream:
         await self._send({"type": "http.response.body", "body": head + b"data: " + line + b"\n", "more_body": True})
 
     async def end(self) -> None:
-        """End the response."""
+        """End the response; nothing can be sent after it."""
         await self._send({"type": "http.response.body", "body": b""})

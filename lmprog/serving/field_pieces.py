@@ -15,21 +15,24 @@ from lmprog.compiler.types.lattice import STR
 from lmprog.runtime.events import TextPiece
 
 Pieces = list[tuple[str, Any]]
-"""(output, piece): the next characters of a text, or a whole value of another type; None says that what was sent is void."""
+"""Pairs of an output's name and a piece: the next characters of a text, or a whole value of another type; None: the pieces
+of the output so far are void."""
 
 
 class FieldPieces:
-    """Splits the streamed reply texts of a run into pieces of the program's outputs."""
+    """Splits the streamed reply texts of one run into pieces of the program's outputs, as far as an output is the text of
+    one reply (`text_of_reply`)."""
 
     def __init__(self, plan: Plan) -> None:
         self._written = {output: found for output in plan.outputs if (found := text_of_reply(plan, output))}
         self._replies: dict[str, tuple[int, str]] = {}
-        """Step -> the attempt, and what has come of its reply."""
+        """By the path of a step, the number of its attempt and the text of its reply so far."""
         self._sent: dict[str, str] = {}
 
     def of(self, event: TextPiece) -> Pieces:
-        """Return the pieces of the program's outputs that a streamed piece of a reply adds: pairs of the output's name
-        and the text, None for an output whose pieces so far are void, since the reply began again."""
+        """Return the pieces of the program's outputs that a streamed piece of a reply adds: pairs of the output's name and
+        the text, with None in place of the text where the output's pieces so far are void, since the reply began again.
+        Empty where no output has the reply's text, or no more of it is certain."""
         attempt, text = self._replies.get(event.path, (event.attempt, ""))
         again = event.text is None or event.attempt != attempt
         text = event.text or "" if again else text + (event.text or "")
@@ -47,9 +50,9 @@ class FieldPieces:
         return found
 
     def rest(self, outputs: Mapping[str, Any]) -> Pieces:
-        """Return the pieces of `outputs` that were not streamed before the run ended: pairs of the output's name and the
-        text.
-        """
+        """Return the pieces of the run's `outputs` that were not streamed before the run ended: pairs of the output's name
+        and the rest of its text, or its whole value; before a value that does not begin with what was streamed of it, a pair
+        with None, since that is void. Empty for an output that was streamed whole."""
         found: Pieces = []
         for output, value in outputs.items():
             sent = self._sent.get(output, "")
@@ -64,8 +67,9 @@ class FieldPieces:
 
 
 def text_of_reply(plan: Plan, output: str) -> tuple[str, str, Module] | None:
-    """Return the id of the step, the name of the field and the module of the reply that the program's output `output`
-    repeats word for word; None where it repeats none."""
+    """Return the id of the step, the name of the field and the module of the reply whose text the program's output `output`
+    is word for word, as `${{ steps.answer.text }}`; None for other outputs, and where the text cannot be streamed: of a step
+    with `foreach`, of an agent, of a module with `format: json`, or of another type."""
     tree = plan.outputs[output].tree
     match tree.body if isinstance(tree, ast.Expression) else tree:
         case ast.Attribute(value=ast.Attribute(value=ast.Name(id="steps"), attr=id), attr=field):
@@ -78,7 +82,8 @@ def text_of_reply(plan: Plan, output: str) -> tuple[str, str, Module] | None:
 
 
 def _begun(reply: str, field: str, format: str) -> str:
-    """Return what is sure to be the beginning of a field, of a reply that goes on."""
+    """Return the beginning of the text of a field that is certain from a reply that may go on, in the format `text` or
+    `fields`; empty while thinking goes on or the field has not begun."""
     if "<think" in reply and "</think>" not in reply:
         return ""
     if format == "text":

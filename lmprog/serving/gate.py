@@ -8,9 +8,10 @@ from lmprog.serving.refusals import Refused
 
 
 class Gate:
-    """A limit of runs: an async context manager for each run, with at most `running` inside and `waiting` before it.
+    """A limit of runs: an async context manager that each run enters, with at most `running` inside and `waiting` more that
+    wait to enter.
 
-    Further runs raise Refused (busy).
+    For further runs entering raises Refused (busy) at once.
     """
 
     def __init__(self, running: int, waiting: int) -> None:

@@ -18,8 +18,8 @@ PLACES = ("url", "uri", "path", "file", "file_url", "file_path", "file_id", "ima
 
 
 def read_body(body: bytes | bytearray) -> dict[str, Any]:
-    """Return a request body, parsed as a JSON object. Raises Refused where it is no object, holds NaN, or is nested too
-    deep."""
+    """Return a request body, parsed as a JSON object. Raises Refused where it is no JSON object in UTF-8, holds NaN or
+    Infinity, or is nested deeper than MAX_DEPTH (100)."""
     try:
         found = json.loads(body.decode(), parse_constant=_not_finite)
     except (ValueError, RecursionError):
@@ -32,9 +32,8 @@ def read_body(body: bytes | bytearray) -> dict[str, Any]:
 
 
 def checked(program: Program, inputs: Mapping[str, Any]) -> None:
-    """Raise Refused for inputs that do not fit the program, and for images given as a file or an address instead of a data
-    URI.
-    """
+    """Raise Refused for inputs that do not fit the program, and for images and files, also in the parts of messages, that
+    are given by a path or an address instead of a data URI."""
     if wrong := program.wrong_inputs(inputs):
         raise Refused("input", "inputs", wrong)
     for name, value in inputs.items():
@@ -44,9 +43,8 @@ def checked(program: Program, inputs: Mapping[str, Any]) -> None:
 
 
 def files_of(plan: Plan) -> frozenset[str]:
-    """Return all texts in a program and its sub-programs: an image file that is named there, and not by a client, may be
-    read.
-    """
+    """Return all texts in a program's spec and those of its sub-programs: an image file whose path is one of these may be
+    read in a run for a client, and no other."""
     found = set(texts_of(plan.meaning))
     for inner in programs(plan.steps):
         found |= files_of(inner)
@@ -58,7 +56,7 @@ def _not_finite(name: str) -> Any:
 
 
 def _places(value: Any, kind: Type) -> Iterator[str]:
-    """Yield where the images and files of an input are said to be."""
+    """Yield the addresses, paths and data URIs of the images and files in an input of the type `kind`."""
     if isinstance(kind, Optional):
         yield from _places(value, kind.inner) if value is not None else ()
     elif kind == IMAGE:

@@ -1,4 +1,5 @@
-"""MCP's face: the program is a tool with its schemas, over stdio (`serve --mcp`) and over streamable HTTP (`/mcp`)."""
+"""The Model Context Protocol (MCP): the program is a tool with its schemas, over stdio (`serve --mcp`) and over streamable
+HTTP (`/mcp`)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def over_http(running: Running) -> AsyncIterator[ASGIApp]:
-    """Yield the ASGI application that answers MCP clients over streamable HTTP while the block lasts."""
+    """Yield the ASGI application that answers MCP clients over streamable HTTP, without sessions, while the block lasts.
+    Raises ImportError where the SDK is not installed."""
     from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 
     # Without sessions any process behind a balancer may answer. Hosts and origins are checked before it is reached.
@@ -38,7 +40,8 @@ async def over_http(running: Running) -> AsyncIterator[ASGIApp]:
 
 
 async def over_stdio(running: Running) -> None:
-    """Answer the MCP client that started this process, until it closes standard input."""
+    """Answer the MCP client that started this process over standard input and output, until it closes the input. Raises
+    ImportError where the SDK is not installed."""
     from mcp.server.stdio import stdio_server
 
     server = mcp_server(running)
@@ -47,7 +50,8 @@ async def over_stdio(running: Running) -> None:
 
 
 def mcp_server(running: Running) -> Server[Any]:
-    """Return the MCP server whose one tool is the program. Raises ImportError where the SDK is not installed."""
+    """Return the MCP server whose one tool is the program, which `running` runs; a run that fails or is refused is a result
+    with `is_error` and the message. Raises ImportError where the SDK is not installed."""
     import mcp_types as types
     from mcp.server.lowlevel.server import Server
 

@@ -1,4 +1,4 @@
-"""`GET /metrics`: what the server does, in the text format that Prometheus reads."""
+"""`GET /metrics`: the counts of a server's requests, runs, LM calls, tokens and dollars, in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from lmprog.traces.record import Invocation, Record
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-"""Upper ends of the ranges that requests are counted in by their seconds."""
+"""The upper bounds of the histogram's buckets for the seconds of requests."""
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The media type of the text format."""
 
 
 class ServerMetrics:
-    """Counters of the server for Prometheus: requests by path and status, runs in progress, LM calls and tokens."""
+    """Counters of one server for Prometheus: requests by path and status, runs in progress (`running`), and by module LM
+    calls, tokens and dollars."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -32,12 +33,13 @@ class ServerMetrics:
         self._usd = Counter("lmprog_usd", "US dollars of LM calls whose price is known.", ["module"], registry=registry)
 
     def answered(self, path: str, status: str, seconds: float) -> None:
-        """Count a request to `path` (one of the server's own paths) with the HTTP status and the seconds that it took."""
+        """Count a request to `path` (one of the server's own paths, or `other`) with its HTTP status (`-`: none was sent)
+        and the seconds that it took."""
         self._requests.labels(path, status).inc()
         self._seconds.labels(path).observe(seconds)
 
     def ran(self, records: Sequence[Record]) -> None:
-        """Count the LM calls of a run."""
+        """Count the LM calls among the records of a run."""
         for record in records:
             if not isinstance(record, Invocation):
                 continue

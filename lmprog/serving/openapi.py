@@ -1,4 +1,4 @@
-"""The OpenAPI document of a program: its typed inputs and outputs, and every answer that the server gives."""
+"""The OpenAPI document of a served program: its typed inputs and outputs, and every answer to runs, feedback and probes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ STREAM = (
 
 
 def document(plan: Plan, *, authorized: bool) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of a served program; with `authorized` it says that requests need a bearer key."""
+    """Return the OpenAPI 3.1 document of a served program, with the paths `/run`, `/runs/{id}/feedback`, `/health` and
+    `/ready`; with `authorized` it says that the first two need a bearer key."""
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": plan.name, "version": plan.digest[:12] or "0"},
@@ -67,8 +68,8 @@ def document(plan: Plan, *, authorized: bool) -> dict[str, Any]:
 
 
 def inputs_schema(inputs: Mapping[str, Field]) -> dict[str, Any]:
-    """Return the JSON schema of the body of `POST /run`, an object with the inputs by name; inputs with a default may
-    be left out."""
+    """Return the JSON schema of the body of `POST /run`, an object with exactly the inputs by name; those with a default,
+    and those that may be null, may be left out."""
     schema = _object(**{name: _input(field) for name, field in inputs.items()})
     schema["required"] = [
         name for name, field in inputs.items() if not field.has_default and mismatch(None, field.type) is not None
@@ -77,7 +78,8 @@ def inputs_schema(inputs: Mapping[str, Field]) -> dict[str, Any]:
 
 
 def feedback_schema(plan: Plan) -> dict[str, Any]:
-    """Return the JSON schema of the body of `POST /runs/{id}/feedback`; null for a value withdraws earlier feedback."""
+    """Return the JSON schema of the body of `POST /runs/{id}/feedback`: `score`, `comment` and `correction`, at least one of
+    them, of which null withdraws an earlier one."""
     correction = _object(**{name: written(kind) for name, kind in plan.output_types.items()})
     about = "the outputs that would have been right; those that were may be left out"
     parts = {
@@ -168,6 +170,7 @@ def _feedback() -> dict[str, Any]:
 
 
 def _refusals(kinds: Iterable[str]) -> dict[str, Any]:
+    """Return the error responses of an operation, by HTTP status; kinds with the same status share one."""
     refusals: dict[str, Any] = {}
     for kind in kinds:
         status, said = KINDS[kind]
@@ -183,7 +186,8 @@ def _probe(said: str, operation: str, others: Mapping[str, Any]) -> dict[str, An
 
 
 def _object(**properties: Any) -> dict[str, Any]:
-    """Return the schema of an object with exactly these properties; of any object where none is given."""
+    """Return the JSON schema of an object with exactly these properties, by name, all of them required; of any object where
+    none is given."""
     if not properties:
         return {"type": "object"}
     return {
@@ -195,4 +199,5 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 
 def _json(said: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of a response whose body is JSON of a schema."""
     return {"description": said, "content": {"application/json": {"schema": schema}}}

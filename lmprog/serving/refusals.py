@@ -38,13 +38,13 @@ KINDS: dict[str, tuple[int, str]] = {
     "connection": (503, "a server that the program's tools use could not be reached"),
     "timeout": (504, "the run, or a step of it, did not end in time and was cancelled"),
 }
-"""The kind of an error, its HTTP status and what it says; `input` says which input and how."""
+"""The HTTP status and the usual message of each kind of error."""
 
 OF_FEEDBACK = ("no_run", "no_trace", "feedback")
 """Kinds that only feedback on a run can meet."""
 
 AGAIN = {"busy": "1", "provider": "5", "connection": "5"}
-"""`Retry-After` in seconds, for what may pass."""
+"""The seconds of the header `Retry-After` by the kind of an error after which the same request may succeed."""
 
 UNREAD = ("slow", "too_large")
 """Refusals of a body that was not read to its end, so that no other request can follow on the connection."""
@@ -52,11 +52,11 @@ UNREAD = ("slow", "too_large")
 
 @dataclass(eq=False)
 class Refused(Handled):
-    """The exception that ends a request with an error response, of a kind (`busy`, say) that decides status and
+    """The exception that ends a request with an error response, of a kind (`busy`, say; a key of KINDS) that decides status and
     message.
 
-    `path` is the step that failed, or `inputs`; None where neither is the cause. `message` takes the place of the
-    kind's message (None: it does not).
+    `path` is the path of the step that failed, or the part of the request at fault, such as `inputs` (None: neither). `message`
+    takes the place of the kind's message (None: it does not).
     """
 
     kind: str
@@ -75,7 +75,8 @@ class Refused(Handled):
 
     @property
     def response(self) -> Response:
-        """The response, with the headers that its kind needs."""
+        """The response in lmprog's own form, with the headers that its kind needs (`Retry-After`, `Connection`,
+        `WWW-Authenticate`)."""
         headers = {"Retry-After": AGAIN[self.kind]} if self.kind in AGAIN else {}
         if self.kind in UNREAD:
             headers["Connection"] = "close"
@@ -85,13 +86,13 @@ class Refused(Handled):
 
 
 def error_body(kind: str, message: str, path: str | None = None) -> dict[str, Any]:
-    """Return the JSON body of an error response, `{"error": {"kind", "message", "path"}}`; `path` is the step that
-    failed, or `inputs` (None: no step)."""
+    """Return the JSON body of an error response as a dictionary, `{"error": {"kind", "message", "path"}}`; `path` is the
+    step that failed, or the part of the request at fault (None: neither)."""
     return {"error": {"kind": kind, "message": message, "path": path}}
 
 
 async def failed(request: Request, error: Exception) -> Response:
-    """Return the response for an exception in the server itself (status 500); its cause stands in the server's log alone."""
+    """Return the response for an unforeseen exception in the server itself (status 500), which does not tell its cause."""
     return Refused("program").response
 
 

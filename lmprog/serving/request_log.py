@@ -16,9 +16,11 @@ from lmprog.state.ownership import exclusive_writer
 
 
 class RequestLog:
-    """The file of the log of requests, which only this process writes; a context manager.
+    """The log of requests as a file of JSON lines, which only this process writes and only its owner may read; a context
+    manager that opens the file and makes its folder.
 
-    A full disk is reported once, and no request fails by it.
+    Entering raises WriterLocked where another process writes the file, and OSError where it cannot be opened. A full disk is
+    reported once, and no request fails by it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +39,7 @@ class RequestLog:
         self._owning.close()
 
     def add(self, **values: object) -> None:
-        """Append a line of JSON with these values by name."""
+        """Append a line of JSON with these values by name; raises nothing where it cannot be written."""
         line = (b"\n" if self._torn else b"") + versioned_line(values)
         self._torn = True
         try:
@@ -49,7 +51,8 @@ class RequestLog:
 
 
 class Logged:
-    """ASGI middleware that logs each request when it has ended: method, path, status, seconds, bytes, and the run's id."""
+    """ASGI middleware that logs each HTTP request when it has ended: its time, method, path, status (null: no response was
+    begun), seconds, the bytes of its body and of the response, and the run's id (null: it made no run)."""
 
     def __init__(self, app: ASGIApp, log: RequestLog) -> None:
         self.app, self._log = app, log

@@ -16,9 +16,10 @@ HEADER = "lmprog-tags"
 
 
 def tags_of(request: Request, others: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags of a request: those of its header, which replace equal ones of `others`, from its body.
+    """Return the tags of a request by name: those of its header `lmprog-tags`, and those of its body (`others`, unchecked),
+    which tags of the header with the same name replace.
 
-    Raises Refused where they are no tags.
+    Raises Refused where the header has another form, or the tags cannot be sent with a trace.
     """
     found = dict(others)
     for header in request.headers.getlist(HEADER):

@@ -20,7 +20,8 @@ from lmprog.state.json_lines import as_line
 
 
 class RunAnswer:
-    """The response to one `POST /run`, as JSON or as a stream of events. Raises Refused for an unknown value of `stream`."""
+    """The response to one `POST /run`, as JSON or as a stream of events, an `Answer` of `running.py`. Raises Refused for an
+    unknown value of the address's parameter `stream`."""
 
     def __init__(self, plan: Plan, request: Request, send: Send, id: str) -> None:
         kind = _stream_asked_for(request)
@@ -42,9 +43,8 @@ class RunAnswer:
         await self._stream.begin()
 
     async def tell(self, event: Event) -> None:
-        """Send an event of the run to the client: a piece of a reply or of an output, or a call that has ended (not the
-        text of its error).
-        """
+        """Send an event of the run to the client of a stream: a call that has ended (without the text of its error), or a
+        piece of a reply; with `stream=fields` the pieces of outputs that it adds, in its place."""
         plain: dict[str, Any] = {"path": event.path, "module": event.module, "attempt": event.attempt}
         if isinstance(event, CallEnded):
             ended = {"tool": event.tool, "seconds": round(event.seconds, 6), "failed": event.error is not None}
@@ -57,9 +57,10 @@ class RunAnswer:
             await self._event("text", plain | {"piece": event.text})
 
     async def end(self, result: Result, id: str, seconds: float) -> Response | None:
-        """Return the outputs as a JSON response; for a stream send them as its last event and return None.
+        """Return the outputs as a JSON response, with the usage, `seconds` and `id` of the run; for a stream send them as its
+        last event and return None.
 
-        `id` is the run's, `seconds` the time that it took.
+        Raises ValueError, TypeError or RecursionError for outputs that are no JSON.
         """
         answer = {"outputs": result.outputs, "usage": usage_of(result), "seconds": seconds, "id": id}
         body = json.dumps(answer, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace") + b"\n"
@@ -89,8 +90,8 @@ class RunAnswer:
 
 
 def usage_of(result: Result) -> dict[str, Any]:
-    """Return the usage of a run as a dictionary: `calls` (of LMs), `prompt_tokens`, `completion_tokens` and `usd` (None
-    where a price is unknown)."""
+    """Return the usage of a run as a dictionary: `calls` (of LMs, failed ones included), `prompt_tokens`,
+    `completion_tokens` and `usd` (None where the price of one of them is unknown)."""
     used = [record.usage for record in result.trace if record.usage is not None]
     prices = [usage.usd for usage in used]
     return {
@@ -102,7 +103,8 @@ def usage_of(result: Result) -> dict[str, Any]:
 
 
 def _stream_asked_for(request: Request) -> str:
-    """Return `0`, `1` or `fields`. Raises Refused for an unknown value of `stream`."""
+    """Return how a request wants its answer: `0` (JSON), `1` (a stream of replies, also asked for by the header `Accept`) or
+    `fields` (a stream of outputs). Raises Refused for an unknown value of `stream`."""
     said = request.query_params.getlist("stream")
     if any(value not in ("0", "1", "fields") for value in said):
         raise Refused("query")

@@ -19,9 +19,9 @@ from lmprog.traces.feedback import WrongFeedback, checked, find_run, keep
 
 
 async def feedback(running: Running, request: Request) -> Response:
-    """Store the feedback on a run that is in the body of the request; return a response with what was stored, or an error
-    response.
-    """
+    """Store the feedback in the body of the request, on the run whose id the path has (that of a chat completion too), in
+    the file beside the server's trace; return a response with what was stored, or an error response: without a trace, for a
+    run that it does not hold, for feedback that does not fit, and where the file cannot be written."""
     try:
         if running.trace is None:
             raise Refused("no_trace")
@@ -44,6 +44,7 @@ async def feedback(running: Running, request: Request) -> Response:
 
 
 def _checked(running: Running, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the feedback in a body. Raises Refused where it does not fit the program's outputs."""
     try:
         return checked(body, running.program.plan.output_types)
     except WrongFeedback as error:

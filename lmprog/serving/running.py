@@ -42,7 +42,8 @@ CLIENT_GONE = 499
 
 
 class Answer(Protocol):
-    """The interface of a response protocol (`/run`, chat): it reads the inputs from a request, and writes outputs or events."""
+    """The interface of the response to one request by a protocol (`/run`, chat): it reads the inputs from the request, and
+    writes outputs or events."""
 
     @property
     def streams(self) -> bool:
@@ -66,13 +67,13 @@ class Answer(Protocol):
         """Send the headers of a stream, and what its protocol wants first."""
 
     async def tell(self, event: Event) -> None:
-        """Send an event of the run to the client of a stream."""
+        """Send an event of the run to the client of a stream. Raises Refused where the protocol cannot express it."""
 
     async def end(self, result: Result, id: str, seconds: float) -> Response | None:
         """Return the response with the run's outputs; for a stream send its end and return None.
 
-        `id` is the run's, `seconds` the time that it took. Raises ValueError, TypeError or RecursionError for outputs that
-        are no JSON.
+        `id` is the run's, `seconds` the time that it took. Raises ValueError, TypeError or RecursionError for outputs that are
+        no JSON, and Refused where they contradict what was streamed.
         """
 
     async def refuse(self, refused: Refused) -> Response | None:
@@ -105,9 +106,8 @@ class Running:
         self._recorder = RunRecorder(self.program.plan)
 
     async def body(self, request: Request) -> dict[str, Any]:
-        """Read the body of a request as a JSON object. Raises Refused where it is none, has more than `max_body` bytes, or
-        takes too long.
-        """
+        """Return the body of a request, read as a JSON object. Raises Refused where it is none or not declared as JSON, has
+        more than `max_body` bytes, or takes too long, and ClientDisconnect where the client leaves."""
         if not _is_json(request.headers.get("content-type", "")):
             raise Refused("media_type")
         body = bytearray()
@@ -126,8 +126,8 @@ class Running:
     async def answered(
         self, inputs: Mapping[str, Any], id: str, answer: Answer, tags: Mapping[str, str]
     ) -> Response | None:
-        """Run the program on `inputs` and return the response of `answer`, also for a run that is refused or failed;
-        None where it was sent as a stream. `id` is the run's, `tags` go into its trace."""
+        """Run the program on `inputs` (checked before) and return the response of `answer`, also for a run that is refused
+        or failed; None where it was sent as a stream. `id` is the run's, `tags` go into its trace."""
         try:
             streamed = answer if answer.streams else None
             result, seconds = await self.result(inputs, id, streamed, tags, answer.client_tools)
@@ -148,11 +148,12 @@ class Running:
         tags: Mapping[str, str] | None = None,
         client: ClientTools | None = None,
     ) -> tuple[Result, float]:
-        """Run the program on `inputs`; return its result and the seconds that it took. `answer` gets the run's events
-        (None: they are dropped), the trace gets `tags` (None: no further ones), and an agent the tools of `client`
-        (None: none).
+        """Run the program on `inputs` (checked before) once the gate admits it and the models are loaded; return its result,
+        which has outputs or calls of the client's tools, and the seconds that it took since then.
 
-        `id` is the run's. Raises Refused where the run failed, was not admitted, or took too long.
+        `answer` is sent the run's events as a stream (None: they are dropped), the trace gets `tags` (None: no further ones),
+        and an agent the tools of `client` (None: none). `id` is the run's. Raises Refused where the run failed, was not
+        admitted, or took longer than `seconds`, waiting included.
         """
         try:
             async with asyncio.timeout(self.seconds) as limit, self.gate:
@@ -167,7 +168,8 @@ class Running:
             raise Refused("timeout") from None
 
     async def _run(self, inputs: Mapping[str, Any], id: str, answer: Answer | None, options: RunOptions) -> Result:
-        """Return the result of the run. Raises Refused where it failed."""
+        """Run once, with the run's events sent to `answer` (None: they are dropped), and return the result. Raises Refused
+        where the run failed; the message of an error that concerns the server's operator is printed."""
         try:
             if answer is None:
                 result = await self._traced(inputs, id, options)
@@ -200,7 +202,9 @@ class Running:
         return result
 
     async def _traced(self, inputs: Mapping[str, Any], id: str, options: RunOptions) -> Result:
-        """Run once, with the seeds of `lmprog run`; the trace has what was done even where the run is cancelled."""
+        """Run once, with the seeds of `lmprog run` (row 0), and return the result, which may be a failure; the exporters and
+        the trace, where records have the run's `id` as their row, get what was done even where the run is cancelled. Raises
+        Refused where the trace cannot be written."""
         program = self.program
         READABLE.set(self._files)
         execution = Execution(program.plan, program.lms, program.resources, options, 0)
@@ -230,7 +234,7 @@ class Running:
         return Result(trace.outputs, records, trace.error, inputs, execution.run.client_calls)
 
     def _keep(self, trace: TraceWriter, records: Sequence[Record | RunRecord]) -> None:
-        """Append the records to the trace. Raises Refused where the disk takes no more."""
+        """Append the records to the trace. Raises Refused where that fails, and prints why."""
         try:
             trace.write(records)
         except OSError as error:
@@ -240,7 +244,8 @@ class Running:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The ASGI application for one protocol: each request is answered by a run of the program that `running` makes.
+    """The ASGI application for one protocol: each request is answered by a run of the program that `running` makes, or by a
+    refusal. The run is cancelled when its client disconnects.
 
     `form` makes the Answer from the request, the ASGI function that sends, and the run's id.
     """
@@ -270,8 +275,8 @@ class Endpoint:
 
 
 async def unless_gone(work: Awaitable[Response | None], receive: Receive) -> Response | None:
-    """Return the result of `work` (None: it has sent a stream); if the client disconnects first, cancel the work and
-    raise ClientDisconnect."""
+    """Return the response that `work` makes (None: it has sent a stream); if the client disconnects first, as `receive`
+    tells, cancel the work, wait for its end and raise ClientDisconnect."""
 
     async def leaving() -> None:
         while (await receive())["type"] != "http.disconnect":

@@ -20,7 +20,7 @@ from lmprog.runtime.program import Program
 from lmprog.serving.connection import SECONDS, USUAL_CONNECTIONS, most_connections, within
 
 STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}
-"""Exit status by the signal that ended the server: to be told to stop is no failure, Ctrl-C is an interruption."""
+"""Exit status by the signal that ended the server: a request to stop (SIGTERM) is no failure, Ctrl-C is an interruption."""
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -45,11 +45,13 @@ async def serve(
     grace: float,
     client_seconds: float = SECONDS,
 ) -> int:
-    """Answer requests at the listening socket `at` until a signal comes; return the exit status.
+    """Answer requests with the ASGI application `app` at the listening socket `at` until a signal comes; return the exit
+    status: 0 for SIGTERM, 130 for Ctrl-C.
 
-    Runs in flight then have `grace` seconds to end. `ready` is set when the models are loaded. A client that sends or reads
-    nothing for `client_seconds` in the middle of an exchange is cut off. Raises the errors of loading the LMs, since a
-    server without them can never be ready.
+    Runs in progress then have `grace` seconds to end, and are cancelled after it; a second signal cancels them at once. The LMs
+    of `program` are loaded meanwhile, and `ready` is set when they are. A client that sends or reads nothing for
+    `client_seconds` in the middle of an exchange is cut off. Raises the errors of loading the LMs, since a server without them
+    can never be ready.
     """
     most = most_connections()
     if most < USUAL_CONNECTIONS:
@@ -103,7 +105,8 @@ class OutOfFiles:
 
 
 async def warm(program: Program, ready: asyncio.Event) -> None:
-    """Load the models in this process (each samples one token), check that the other LMs have keys, then set `ready`."""
+    """Load the models that run in this process (each samples one token), make the other LMs, for which their keys must be
+    set, and then set `ready`. Raises what making or asking an LM raises."""
     for id, declared in program.plan.lms.items():
         # In a thread: reading weights, or importing a client, would hold up the probes.
         lm = await asyncio.to_thread(innermost, program.lms[id])
@@ -133,7 +136,7 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def stop(self, number: signal.Signals) -> None:
-        """Begin the graceful shutdown, or on a second signal end at once."""
+        """Begin the graceful shutdown by the signal `number`, and print that it begins; where it has begun, end at once."""
         if self.should_exit:
             self.force_exit = True
             return
