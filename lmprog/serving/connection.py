@@ -122,7 +122,7 @@ def within(seconds: float, most: int = sys.maxsize) -> type[Connection]:
 
 def most_connections() -> int:
     """Return how many connections this process may hold: two thirds of its limit of open files, which is first raised to
-    MAX_FILES (65,536), or to what the system allows of these. It is unlimited (sys.maxsize) on Windows.
+    MAX_FILES (65,536), or to what the system allows of these. Without such a limit, as on Windows, it is sys.maxsize.
 
     The rest is left for what the runs open: connections to LMs and tools, caches, traces.
     """

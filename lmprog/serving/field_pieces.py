@@ -26,7 +26,7 @@ class FieldPieces:
     def __init__(self, plan: Plan) -> None:
         self._written = {output: found for output in plan.outputs if (found := text_of_reply(plan, output))}
         self._replies: dict[str, tuple[int, str]] = {}
-        """By the path of a step, the number of its attempt and the text of its reply so far."""
+        """The number of the attempt and the text of the reply so far, by the path of the step."""
         self._sent: dict[str, str] = {}
 
     def of(self, event: TextPiece) -> Pieces:

@@ -92,7 +92,7 @@ def error_body(kind: str, message: str, path: str | None = None) -> dict[str, An
 
 
 async def failed(request: Request, error: Exception) -> Response:
-    """Return the response for an unforeseen exception in the server itself (status 500), which does not tell its cause."""
+    """Return the response for an unforeseen exception in the server itself (status 500), without its cause."""
     return Refused("program").response
 
 

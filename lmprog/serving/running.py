@@ -276,7 +276,7 @@ class Endpoint:
 
 async def unless_gone(work: Awaitable[Response | None], receive: Receive) -> Response | None:
     """Return the response that `work` makes (None: it has sent a stream); if the client disconnects first, as `receive`
-    tells, cancel the work, wait for its end and raise ClientDisconnect."""
+    reports, cancel the work, wait for its end and raise ClientDisconnect."""
 
     async def leaving() -> None:
         while (await receive())["type"] != "http.disconnect":
