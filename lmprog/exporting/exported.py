@@ -20,16 +20,16 @@ from lmprog.runtime.agent import offer
 
 _TRIMMED = ("{% filter trim %}", "{% endfilter %}")
 _BEFORE_WORDS = ("{% set __own %}", "{% endset %}{{ __own | trim }}{% if __own | trim %}\n\n{% endif %}")
-"""Code around a system template: alone, and before the description of tools."""
+"""Jinja code before and behind a system template that trims its text, and adds a blank line before the description of tools."""
 
 
 @dataclass(frozen=True)
 class ExportedModule:
-    """A module of a program, called on `lm`: its messages in parts, in their order, and the other fields of its
-    requests.
+    """A module of a program, which `lm` answers: the messages of its request in parts, in their order, and the other fields of
+    the request (`fields`).
 
-    `system` and `user` are texts that may depend on the inputs (None: no system message), `demos` are messages,
-    `earlier` the inputs that hold a chat's earlier messages, and `images` those that are images.
+    `system` and `user` are texts that may depend on the inputs (None: no system message), `demos` are messages in OpenAI's
+    form, `earlier` the names of the inputs that hold a chat's earlier messages, and `images` of those that are images.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ExportedModule:
 
     @property
     def texts(self) -> list[Text]:
-        """The texts of the messages that depend on the inputs."""
+        """The texts among `system` and `user` that depend on the inputs."""
         return [text for text in (self.system, self.user) if text is not None and text.fixed is None]
 
     @property
@@ -62,7 +62,7 @@ class ExportedModule:
         return bool(self.earlier) and self.user.may_be_blank
 
     def reply(self) -> str:
-        """Return a sentence on how the outputs stand in a reply."""
+        """Return a sentence on the form in which a reply has the outputs: JSON, sections, or the whole text."""
         names = ", ".join(f"`{name}`" for name in self.module.outputs)
         if self.module.format == "json":
             return f"The reply is one JSON object with {names}."
@@ -71,7 +71,8 @@ class ExportedModule:
         return f"The whole reply is {names}."
 
     def left_out(self) -> Iterator[str]:
-        """Yield a sentence for each part of the module (tools, say) that the exported text does not hold."""
+        """Yield a phrase for each part of the module (its adapter, say, or an agent's further turns) that the exported text
+        does not hold."""
         module = self.module
         if module.adapter is not None or self.lm.adapter is not None:
             yield (
@@ -91,10 +92,11 @@ class ExportedModule:
 
 
 def exported_modules(plan: Plan) -> list[ExportedModule]:
-    """Return the modules that a program calls, those of its sub-programs included.
+    """Return the modules that a program's steps call, those of its sub-programs included, in the order of the spec; each has a
+    name of its own.
 
-    Raises UsageError for a module whose prompt cannot be written as a text, such as one that shows each call the demos
-    nearest to its inputs.
+    Raises UsageError for a module whose prompt cannot be written as a text, such as one that shows each call the demos nearest
+    to its inputs.
     """
     found: dict[str, ExportedModule] = {}
     for prefix, its, module in _called(plan, ""):
@@ -115,6 +117,7 @@ def _called(plan: Plan, prefix: str) -> Iterator[tuple[str, Plan, Module]]:
 
 
 def _exported(name: str, plan: Plan, module: Module) -> ExportedModule:
+    """Return a module of `plan` for export under a name. Raises UsageError for demos that are chosen for each call."""
     if module.nearest is not None:
         raise UsageError(
             f"the module `{name}` chooses its demos for each call (`nearest`), which no text can: write "
@@ -140,7 +143,8 @@ def _exported(name: str, plan: Plan, module: Module) -> ExportedModule:
 
 
 def _system(module: Module, fixed: Mapping[str, Any], words: str) -> Text | None:
-    """Return the system message, which ends with the description of the tools if the LM reads it there."""
+    """Return the text of the system message, which ends with `words`, the description of the tools (empty where the LM's API
+    takes tools); None where it is empty for every row. `fixed` are values by name that are the same for every row."""
     layout = module.layout.system
     if layout is not None and layout.variables & module.inputs.keys():
         before, after = _BEFORE_WORDS if words else _TRIMMED
@@ -151,7 +155,8 @@ def _system(module: Module, fixed: Mapping[str, Any], words: str) -> Text | None
 
 
 def _fields(plan: Plan, module: Module, lm: LM) -> dict[str, Any]:
-    """Return the fields of a request beside its messages; the seed is left out, which differs from call to call."""
+    """Return the fields of a module's request beside its messages, as `lm` is sent them; the seed is left out, which differs
+    from call to call."""
     calls = bool(module.tools) and module.max_turns > 1
     native = calls and lm.tool_protocol == "native"
     request = Request(

@@ -16,19 +16,21 @@ _WIDTH = 100
 
 
 def head(plan: Plan, modules: Sequence[ExportedModule], form: str) -> Iterator[str]:
-    """Yield the lines on what was exported and what was not, for a comment."""
+    """Yield the lines for the comment at the head of a file: from which program it was made by `lmprog export --FORM`, and a
+    line for each part that the modules' texts do not hold."""
     yield f"made by `lmprog export --{form}` from {plan.path.name}; program {plan.name}, digest {plan.digest}"
     for note in notes(modules):
         yield f"not exported: {note}"
 
 
 def notes(modules: Iterable[ExportedModule]) -> list[str]:
-    """Return a sentence for each part that the exported modules do not hold."""
+    """Return a phrase for each part that the texts of the exported modules do not hold, each once."""
     return list(dict.fromkeys(note for module in modules for note in module.left_out()))
 
 
 def wiring(plan: Plan) -> Iterator[str]:
-    """Yield the program's steps and outputs as lines of YAML: they connect the modules, and are not exported."""
+    """Yield the program's steps and outputs as lines of YAML, after a line that says that they are not exported; nothing for
+    a program without them."""
     parts = {key: plan.meaning[key] for key in ("steps", "outputs") if plan.meaning.get(key)}
     if parts:
         yield "not exported: the steps between the modules, the reading of replies, and further tries; the steps are"
@@ -36,7 +38,7 @@ def wiring(plan: Plan) -> Iterator[str]:
 
 
 def named(name: str, taken: Iterable[str] = ()) -> str:
-    """Return a name of the language as a valid Python name that is not in `taken`."""
+    """Return a name of a spec as a Python name: with an underscore behind it where it is a keyword of Python or in `taken`."""
     return f"{name}_" if keyword.iskeyword(name) or name in taken else name
 
 
@@ -49,12 +51,13 @@ def free(name: str, taken: Iterable[str]) -> str:
 
 
 def format_code(piece: str | Hole) -> str:
-    """Return a piece of a text in the notation of `str.format`."""
+    """Return a piece of a text in the notation of `str.format`: a hole as `{name}`, a text with its braces doubled."""
     return f"{{{piece.name}}}" if isinstance(piece, Hole) else piece.replace("{", "{{").replace("}", "}}")
 
 
 def literal(value: Any, indent: int) -> str:
-    """Return plain values in Python's notation; `indent` is that of the line that they begin in."""
+    """Return a plain value in Python's notation, over several lines where it is too long for one; `indent` is that of the
+    line that it begins in."""
     if isinstance(value, str):
         return text_literal([value], indent)
     if isinstance(value, Mapping | list | tuple) and len(short := _short(value)) + indent > _WIDTH:
@@ -67,21 +70,22 @@ def literal(value: Any, indent: int) -> str:
 
 
 def call(name: str, value: Any, indent: int) -> str:
-    """Return the call of a function with one plain value in Python's notation."""
+    """Return the call of the function `name` with one plain value in Python's notation; `indent` is that of its line."""
     written = literal(value, indent)
     return name + (written if written.startswith("(") else f"({written})")
 
 
 def docstring(lines: Iterable[str]) -> str:
-    """Return lines as a string of Python in three quotes."""
+    """Return lines as a Python docstring in three double quotes; backslashes become `/`, and double quotes single ones."""
     text = "\n".join(lines).replace("\\", "/").replace('"', "'")
     return f'"""{text}\n"""\n'
 
 
 def text_literal(pieces: Sequence[str], indent: int, prefix: str = "") -> str:
-    """Return a text, given in pieces, as a Python string with one line of code for each of its lines.
+    """Return a text, given in pieces, as a Python string: in brackets with one line of code for each of its lines where it has
+    several.
 
-    `indent` is that of the code; with the prefix `f` some pieces are `{name}`, whose value is filled in.
+    `indent` is that of the code. With the prefix `f` it is an f-string, whose pieces must be in the notation of `format_code`.
     """
     lines = "".join(pieces).splitlines(keepends=True)
     if any(line[-1:] not in ("\n", "") and line is not lines[-1] for line in lines):

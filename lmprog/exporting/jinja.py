@@ -22,7 +22,8 @@ _PARTS = (
 
 
 def template(plan: Plan, module: ExportedModule) -> str:
-    """Return the template of a module, with a comment at its head."""
+    """Return a Jinja template that renders with a module's inputs to its messages as a JSON list, with a comment at its head
+    that names the inputs, the model and the form of the reply."""
     about = [
         *head(plan, [module], "jinja"),
         f"module `{module.name}`: the messages for {module.fields['model']}, as JSON",
@@ -36,7 +37,7 @@ def template(plan: Plan, module: ExportedModule) -> str:
 
 
 def _absent(module: ExportedModule) -> Iterator[str]:
-    """Yield the values of inputs that may be left out."""
+    """Yield Jinja code that gives each input which may be left out its default."""
     for name, field in module.inputs.items():
         if field.has_default or isinstance(field.type, Optional):
             yield f"{{% set {name} = {literal(field.default)} if {name} is undefined else {name} %}}\n"
@@ -71,7 +72,7 @@ def _user(module: ExportedModule) -> str:
 
 
 def _image(module: ExportedModule, name: str) -> str:
-    """Return the images of an input as a list, in Jinja."""
+    """Return the Jinja expression of the list of an input's images; empty where it is null."""
     if isinstance(without_none(module.inputs[name].type), ListOf):
         return f"({name} or [])"
     return f"([{name}] if {name} is not none else [])"

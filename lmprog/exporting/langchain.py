@@ -64,7 +64,7 @@ def _module(module: ExportedModule) -> Iterator[str]:
 
 
 def _absent(module: ExportedModule) -> dict[str, Any]:
-    """Return the values of inputs that may be left out."""
+    """Return the defaults of the inputs that may be left out, by name."""
     return {
         name: field.default
         for name, field in module.inputs.items()
@@ -98,12 +98,12 @@ def _computed(module: ExportedModule) -> Iterator[str]:
 
 
 def _is_placed(module: ExportedModule) -> bool:
-    """Return whether the user's turn is a message that code makes, since it has images or may be left out."""
+    """Return whether Python code makes the user's message, since it has images or may be left out; else a template does."""
     return bool(module.images) or module.leaves_user_out
 
 
 def _parts(module: ExportedModule) -> Iterator[str]:
-    """Yield the messages of the prompt."""
+    """Yield the Python code of each message, or placeholder of messages, of a module's prompt."""
     key, system = _key(module, "turn"), _key(module, "system")
     if module.system is not None and module.system.fixed is not None:
         yield call("SystemMessage", module.system.fixed, 4)
@@ -123,7 +123,7 @@ def _parts(module: ExportedModule) -> Iterator[str]:
 
 
 def _demo(turn: Mapping[str, Any]) -> str:
-    """Return a message of a demo, whose content is a text or a list of parts."""
+    """Return the Python code of a message of a demo, whose content is a text or a list of parts."""
     role, content = turn["role"], turn["content"]
     if role in _CLASSES:
         return call(_CLASSES[role], content, 4)
@@ -131,6 +131,7 @@ def _demo(turn: Mapping[str, Any]) -> str:
 
 
 def _key(module: ExportedModule, name: str) -> str:
+    """Return a name for a computed value of a prompt that no input of the module has."""
     return free(name, module.inputs)
 
 

@@ -14,9 +14,9 @@ from lmprog.exporting.plain_jinja import fixed_text
 
 
 def document(plan: Plan, modules: Sequence[ExportedModule]) -> dict[str, Any]:
-    """Return the requests of modules as a dictionary: `program`, `digest`, `not_exported` (sentences), `steps` and
-    `outputs` as the spec has them, and `modules` by name. Raises UsageError where an image may be absent or may be
-    several."""
+    """Return the requests of modules as a dictionary: `program`, `digest`, `not_exported` (phrases), `steps` and `outputs`
+    as the spec has them, and `modules` by name, each with `inputs`, `request` and `reply`. Raises UsageError for an input of
+    images that may be none or several, which a list of messages cannot express."""
     return {
         "program": plan.name,
         "digest": plan.digest,

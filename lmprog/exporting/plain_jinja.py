@@ -48,7 +48,7 @@ class Text:
 
     @property
     def fixed(self) -> str | None:
-        """The text, if it is the same for every row; else None."""
+        """The text, if it is the same for every row; None where it is not, or may not be."""
         if self.pieces is None or any(isinstance(piece, Hole) for piece in self.pieces):
             return None
         return "".join(map(str, self.pieces))
@@ -60,7 +60,7 @@ class Text:
 
     @property
     def may_be_blank(self) -> bool:
-        """True if the text may have no letter for some inputs."""
+        """True if the text may be blank for some inputs."""
         return self.pieces is None or not any(isinstance(piece, str) and piece.strip() for piece in self.pieces)
 
     @property
@@ -72,7 +72,7 @@ class Text:
 
 
 def fixed_text(text: str) -> Text:
-    """Return a text that is the same for every row."""
+    """Return a text that is the same for every row as a Text, its marks of Jinja escaped."""
     return Text(_escaped(text), (text,) if text else ())
 
 
@@ -102,7 +102,8 @@ def plain(template: str, fixed: Mapping[str, Any]) -> str:
 
 
 def _parts(template: str, fixed: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
-    """Yield the parts of a template, each with True for code and False for text."""
+    """Yield the parts of a template in order: pairs of True and code in Jinja's usual notation, or False and text. A `{{ }}`
+    that prints the same for every row, by the values of `fixed`, is text."""
     stream = iter((kind, text) for _, kind, text in ENVIRONMENT.lexer.tokeniter(template, None))
     for kind, text in stream:
         if kind == "data":
@@ -115,6 +116,7 @@ def _parts(template: str, fixed: Mapping[str, Any]) -> Iterator[tuple[bool, str]
 
 
 def _until(stream: Iterator[_Token], end: str) -> Iterator[_Token]:
+    """Yield the tokens before the first of the kind `end`, which is taken from the stream too."""
     for kind, text in stream:
         if kind == end:
             return
@@ -122,7 +124,8 @@ def _until(stream: Iterator[_Token], end: str) -> Iterator[_Token]:
 
 
 def _constant(inside: list[_Token], fixed: Mapping[str, Any]) -> str | None:
-    """Return what a `{{ }}` prints for every row: a text in quotes, or a fixed text or number; None where it reads more."""
+    """Return the text that a `{{ }}` with these tokens prints for every row, where it is a text in quotes or reads a text or
+    number of `fixed`; None for any other."""
     tokens = [token for token in inside if token[0] != "whitespace"]
     if [kind for kind, _ in tokens] == ["string"]:
         return tokens[0][1][1:-1].encode("ascii", "backslashreplace").decode("unicode-escape")
@@ -140,7 +143,8 @@ def _constant(inside: list[_Token], fixed: Mapping[str, Any]) -> str | None:
 
 
 def _code(inside: list[_Token]) -> str:
-    """Return the tokens of a tag as text, with fields that are named as methods of Python read by their name."""
+    """Return the tokens of a tag as code, with fields that have the name of a method of dictionaries (`value.items`) read by
+    key (`value["items"]`), since plain Jinja would find the method."""
     parts: list[str] = []
     for place, (kind, text) in enumerate(inside):
         following = next((token for token in inside[place + 1 :] if token[0] != "whitespace"), ("", ""))
@@ -152,12 +156,14 @@ def _code(inside: list[_Token]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return template code that prints the text, also where a tag stands directly behind it."""
+    """Return template code that prints the text unchanged, also where a tag stands directly behind it."""
     text = re.sub(r"\{(?=[{%#\r]|\Z)", lambda _: '{{ "{" }}', text)
     return text.replace("\r", '{{ "\\r" }}')
 
 
 def _pieces(code: str, inputs: Mapping[str, Type]) -> tuple[str | Hole, ...] | None:
+    """Return the parts of a plain template where these are only texts and inputs that print as they are; None where it has
+    more."""
     found: list[str | Hole] = []
     for node in _outputs(_PLAIN.parse(code).body):
         if isinstance(node, nodes.TemplateData):
@@ -181,7 +187,8 @@ def _prints_plainly(kind: Type | None) -> bool:
 
 
 def _needed(value: Any, name: str, code: str) -> Any:
-    """Return a fixed value without the fields that the code does not name; the whole where it names none."""
+    """Return the value of the fixed name `name`, of `vars` only the entries that the code names; the whole where it names
+    none."""
     if name != "vars" or not isinstance(value, Mapping):
         return value
     return {key: part for key, part in value.items() if re.search(rf"\b{re.escape(key)}\b", code)} or value

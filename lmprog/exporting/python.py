@@ -28,11 +28,12 @@ JINJA = (
     "_JINJA = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)\n"
     '_JINJA.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)\n'
 )
-"""Code that makes the environment of the templates."""
+"""Python code that makes the Jinja environment of the exported templates."""
 
 
 def source(plan: Plan, modules: Sequence[ExportedModule]) -> str:
-    """Return the text of a Python file that has a function for each module, which returns its messages."""
+    """Return the text of a Python file that has, for each module, a function of its inputs that returns the body of a
+    request; it needs jinja2 where a template has more than texts and inputs."""
     jinja = any(text.pieces is None for module in modules for text in module.texts)
     parts = [
         docstring(
@@ -52,12 +53,12 @@ def source(plan: Plan, modules: Sequence[ExportedModule]) -> str:
 
 
 def commented(lines: Iterator[str]) -> str:
-    """Return lines as a comment of Python."""
+    """Return lines as Python comments, with a line break at the end; empty for no lines."""
     return "".join(f"# {line}".rstrip() + "\n" for line in lines)
 
 
 def templates(module: ExportedModule) -> Iterator[str]:
-    """Yield the code that makes the Jinja templates of a module's texts."""
+    """Yield the Python code that makes a Jinja template of each text of a module that has more than texts and inputs."""
     for text in module.texts:
         if text.pieces is None:
             made = call("_JINJA.from_string", text.template, 0)
@@ -65,12 +66,13 @@ def templates(module: ExportedModule) -> Iterator[str]:
 
 
 def template_name(module: ExportedModule, text: Text) -> str:
-    """Return the name of the template of one of a module's texts."""
+    """Return the Python name of the template of a module's system or user text (`text`, one of these two objects)."""
     return f"_{module.name.upper()}_{'SYSTEM' if text is module.system else 'USER'}"
 
 
 def images_code(module: ExportedModule, value: str) -> str:
-    """Return Python code for the list of a module's images; `value` is how an input is read, with `{}` for its name."""
+    """Return a Python expression for the list of the addresses of all images of a module; `value` is the code that reads an
+    input, with `{}` for its name."""
     parts = []
     for name in module.images:
         kind, read = module.inputs[name].type, value.format(name)
@@ -82,9 +84,8 @@ def images_code(module: ExportedModule, value: str) -> str:
 
 
 def content_code(said: str, images: str) -> str:
-    """Return Python code for the content of a message with a text and images; `said` and `images` are the names of the
-    variables.
-    """
+    """Return a Python expression for the content of a message with a text and images: a list of parts, or without images the
+    text; `said` and `images` are the names of the variables that hold them."""
     return (
         f'[*([{{"type": "text", "text": {said}}}] if {said}.strip() else []), '
         f'*({{"type": "image_url", "image_url": {{"url": url}}}} for url in {images})] if {images} else {said}'
@@ -148,6 +149,7 @@ def _parameter(module: ExportedModule, name: str) -> str:
 
 
 def _annotation(kind: Type) -> str:
+    """Return a type of the language as a Python annotation."""
     if isinstance(kind, Optional):
         return f"{_annotation(kind.inner)} | None"
     if isinstance(kind, ListOf):

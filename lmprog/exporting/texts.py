@@ -16,7 +16,7 @@ from lmprog.exporting.form import notes
 
 @dataclass(frozen=True)
 class ExportedTexts:
-    """The texts of an export by file name, and `notes`: a sentence for each part of the program that they do not
+    """The texts of an export by file name, and `notes`: a phrase for each part of the exported modules that they do not
     hold."""
 
     texts: Mapping[str, str]
@@ -24,10 +24,10 @@ class ExportedTexts:
 
 
 def exported_texts(plan: Plan, form: str, only: str | None = None) -> ExportedTexts:
-    """Return the prompts of a program as texts in the form `messages`, `jinja`, `langchain` or `python`; `only` names one
-    module (None: all).
+    """Return the prompts of a program as texts by file name, in the form `messages`, `jinja` (a file for each module),
+    `langchain` or `python`; `only` names one module as the export does (None: all). No file is written.
 
-    Raises UsageError where there is no such module, or a prompt cannot be written in this form.
+    Raises UsageError where the program calls no module, or none of this name, or a prompt cannot be written in this form.
     """
     modules = _chosen(plan, exported_modules(plan), only)
     return ExportedTexts(_texts(plan, modules, form), notes(modules))

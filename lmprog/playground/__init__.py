@@ -1,1 +1,1 @@
-"""`lmprog dev`: a page on a local address that shows a program as its files change, and runs it when it is asked to."""
+"""`lmprog dev`: a page on a local address that shows a program as its files change, with buttons that run it."""

@@ -18,11 +18,11 @@ PRIVATE = "(private)"
 
 @dataclass(frozen=True)
 class InputField:
-    """An input of the program in the page's form: its name, its type as the language writes it, and the `text` that is
-    shown in it.
+    """An input of the program in the page's form: its name, its type as the language writes it, and the `text` that is shown in
+    it (empty for null and for a value that is not shown).
 
-    `about` describes it, `choices` are its values if they are few, `private` values are not shown, and `long` texts get a
-    larger field.
+    `about` describes it, `choices` are its values if they are labels or a bool (with an empty one where it may be null, or has
+    none of them), `private` says that its value is not shown, and `long` that the text needs a larger field.
     """
 
     name: str
@@ -35,7 +35,8 @@ class InputField:
 
 
 def fields_of(plan: Plan, values: Mapping[str, Any], hidden: frozenset[str]) -> list[InputField]:
-    """Return the form's fields with the values (by input) of a row; the fields of inputs in `hidden` are left empty."""
+    """Return a field of the form for each input of the program, in order, with its value in `values`, the inputs of a row by
+    name, else its default; the fields of inputs in `hidden` are left empty."""
     return [_field(name, declared, values, name in hidden) for name, declared in plan.inputs.items()]
 
 
@@ -58,10 +59,10 @@ def as_typed(value: Any) -> str:
 
 
 def with_typed(plan: Plan, values: Mapping[str, Any], typed: Mapping[str, str]) -> dict[str, Any]:
-    """Return a row's inputs by name with those that were typed, read as their types, in place of the row's; an empty
-    text leaves out an optional input.
+    """Return a row's inputs (`values`, by name) with those that were typed in their place: texts as they are, others read as
+    YAML. An empty text leaves out an optional input, and a name that is no input of the program is ignored.
 
-    Raises UsageError for a typed text that cannot be read as the input's type.
+    Raises UsageError for a text that is no YAML; whether a value has the input's type is not checked.
     """
     found = dict(values)
     for name, text in typed.items():
@@ -86,7 +87,8 @@ def _read(name: str, kind: Type, text: str) -> Any:
 
 
 def without_private(plan: Plan, values: Mapping[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
-    """Return inputs with each `hidden` one replaced by a made-up value of its type."""
+    """Return the inputs `values` (by name) of `plan` with the value of each that is in `hidden` replaced by a made-up one of
+    its type."""
     return {
         name: placeholder(f"{name}, private", plan.inputs[name].type) if name in hidden else value
         for name, value in values.items()

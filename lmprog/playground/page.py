@@ -1,4 +1,4 @@
-"""The page of a program at work: what it shows, and what can be done on it."""
+"""The page of `lmprog dev`: its HTML for a row, and the runs that are started on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lmprog.playground.view import Asked, View
 from lmprog.reports.page.document import document, fragment
 
 KEPT = 8
-"""Rows whose requests are kept while the files stay as they are."""
+"""The most contents of the page, one for each row and what was typed for it, that are kept while the files stay the same."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Playground:
         self.runs = Runs(self.session.tell)
 
     def page(self) -> str:
-        """Return the whole page, with the first row."""
+        """Return the whole page as HTML, with the first row."""
         return document("dev.html", "dev.js", view=self.view(Asked()))
 
     def parts(self, asked: Asked) -> str:
@@ -41,9 +41,11 @@ class Playground:
         return fragment("dev_parts.html", view=self.view(asked))
 
     def run(self, asked: Asked, *, real: bool) -> int:
-        """Start a run, of the real LMs if `real`, else of fakes; return its number.
+        """Start a run on the row and the typed inputs that `asked` names, of the real LMs if `real`, else of fakes and with
+        made-up values for private ones; return its number, from 1, without waiting for its end.
 
-        Raises UsageError where it cannot start, Busy while another is in progress.
+        Raises UsageError where the program has never been without errors, the inputs are wrong, or `real` is not allowed, and
+        Busy while another run is in progress.
         """
         view = self.view(asked)
         if view.program is None:
@@ -77,5 +79,6 @@ class Playground:
 
 
 def _shown(path: Path) -> str:
+    """Return a path as text: relative where the file is below the current folder, else absolute."""
     whole = path.resolve()
     return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(whole)

@@ -1,4 +1,5 @@
-"""The rows of a program's splits, each read in a thread of its own: those of a hub may take minutes, and the page goes on."""
+"""The rows of a program's data splits, each split read in a thread of its own: the rows of a hub may take minutes, in which
+the page is shown without them."""
 
 from __future__ import annotations
 
@@ -20,12 +21,13 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 class StillReading(Handled):
-    """The error while the rows of a split are still being read."""
+    """The error for rows that are asked for while they are still being read."""
 
 
 @dataclass
 class _Reading:
-    """The reading of a split, for its declaration and the state of its file."""
+    """The reading of a split as it was declared, with the state of its file then (None: it has no file): once `done` is set,
+    its rows, or the error."""
 
     declared: Split
     state: object
@@ -35,9 +37,9 @@ class _Reading:
 
 
 class RowsReader:
-    """Reads each data split once, in a thread, and again when its declaration or its file changes.
+    """Reads each data split once, in a thread, and again when its declaration or its file has changed.
 
-    `arrived` is called when rows that were not there at once have been read.
+    `arrived` is called, in the thread, when a reading that took longer than PATIENCE (2 seconds) has ended.
     """
 
     def __init__(self, arrived: Callable[[], None]) -> None:
@@ -46,7 +48,8 @@ class RowsReader:
         self._readings: dict[str, _Reading] = {}
 
     def rows(self, plan: Plan, split: str) -> Rows:
-        """Return the rows of a split. Raises StillReading while they are being read, else the errors of `rows_of`."""
+        """Return the rows of a split of `plan`, after at most PATIENCE (2) seconds. Raises StillReading while they are still
+        being read, and LmprogError where they cannot be read."""
         reading = self._reading(plan, split)
         if not reading.done.wait(PATIENCE):
             raise StillReading(f"the rows of {split} are still being read")
@@ -55,7 +58,7 @@ class RowsReader:
         return reading.rows
 
     def retry(self) -> None:
-        """Read again the splits that could not be read."""
+        """Forget the splits that could not be read, so that the next `rows` reads them again."""
         with self._lock:
             self._readings = {name: one for name, one in self._readings.items() if one.error is None}
 

@@ -25,16 +25,17 @@ from lmprog.scoring.metrics import Scorer
 from lmprog.traces.usage import usage_of
 
 BETWEEN = 0.15
-"""Seconds between two times that readers are told of a reply that is being written."""
+"""The least seconds between two changes of the page for a reply that is being written."""
 
 
 @dataclass(frozen=True)
 class KeptRun:
-    """A run on the page, in progress or ended: its number, whether LMs are `fake`, the row or inputs that it is `of`,
-    the time at which it `began`, its `state`, and its error (None: none).
+    """A run on the page, in progress or ended: its number (from 1), whether its LMs are `fake`, the row or inputs that it is
+    `of`, the time of day at which it `began`, its `state`, and its error (None: none).
 
-    `steps` are the calls that have ended, `replies` those being written by path, `outputs` and `scores` are texts by
-    name, and `facts` are time, tokens and cost. With `hidden`, texts that private values reach are left out.
+    `steps` has a text for each call that has ended, `replies` the texts being written by path, `outputs` and `scores` are texts
+    by name, `calls` its LM and tool calls when it has ended, and `facts` a text of calls, tokens, cost and time. With `hidden`,
+    texts that private values may reach are left out.
     """
 
     number: int
@@ -58,9 +59,9 @@ class KeptRun:
 
 @dataclass(frozen=True)
 class RunOf:
-    """The inputs of a run: as values, with the number of the row, and in `words`. `columns` are all columns of the data
-    row, for metrics (None: the inputs are no row of the data).
-    """
+    """The inputs of a run: as values by name, with the number of the row, from which seeds are derived, and in `words` for
+    the page. `columns` are all columns of the data row, for metrics (None: the inputs are no row of the data, so that the
+    run is not scored)."""
 
     inputs: Mapping[str, Any]
     row: int
@@ -70,7 +71,8 @@ class RunOf:
 
 @dataclass(frozen=True)
 class Compared:
-    """An output or call of two runs, by its name, with the lines of a diff of its text; no lines where it is the same."""
+    """A score, an output or a call of two runs, by its name, with the lines of a unified diff of its text; no lines where it
+    is the same."""
 
     name: str
     lines: Sequence[str]
@@ -81,7 +83,8 @@ class Busy(Handled):
 
 
 class Runs:
-    """The runs of one page, of which one at a time is in progress; `tell` is called at each change."""
+    """The runs of one page, of which one at a time is in progress; `tell` is called, from any thread, at each change of the
+    runs that the page shows."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self._tell = tell
@@ -92,18 +95,19 @@ class Runs:
         self._stopping = False
         self._told = 0.0
         self.current: KeptRun | None = None
-        """The run at work."""
+        """The run in progress; None where there is none."""
 
     @property
     def last(self) -> list[KeptRun]:
-        """The last two runs that have ended, the newest first."""
+        """The last runs that have ended, two at most, the newest first."""
         return list(reversed(self._kept))
 
     def start(self, program: Program, asked: RunOf, fake: bool, hide: bool) -> int:
-        """Start a run in a thread and return its number. Raises Busy while another is in progress.
+        """Start a run of `program` on the inputs `asked` in a thread, and return its number. Raises Busy while another is in
+        progress.
 
-        With `fake` the LMs are fakes. With `hide`, everything that may hold private values of the program is left out of
-        the page.
+        With `fake` the LMs are fakes, and so are tools that write. With `hide`, everything that may hold private values of the
+        program is left out of the page.
         """
         with self._lock:
             if self.current is not None:
@@ -127,6 +131,7 @@ class Runs:
                 self._stop()  # under the lock, before the run's thread can end, and its loop with it
 
     def _work(self, program: Program, asked: RunOf, fake: bool, hide: bool) -> None:
+        """Make the run in progress, and keep it when it has ended, was stopped or has failed; called in its thread."""
         assert self.current is not None
         started = time.perf_counter()
         try:
@@ -163,7 +168,7 @@ class Runs:
         return result, await _scores(program, asked, result, hide) if scored else {}
 
     def _note(self, ended: CallEnded) -> None:
-        """Show that a call has ended."""
+        """Add a call that has ended to the run in progress, in place of its reply that was being written."""
         how = "failed" if ended.error is not None else f"{ended.seconds:.1f} s"
         what = f"tool {ended.tool}" if ended.tool is not None else str(ended.module)
         with self._lock:
@@ -174,7 +179,8 @@ class Runs:
         self._tell()
 
     def _write(self, piece: TextPiece) -> None:
-        """Show a piece of a reply, with those before it; readers are told of it now and then."""
+        """Add a piece to the reply that is being written (None: begin the reply again); the page changes at most once in
+        BETWEEN (0.15) seconds."""
         with self._lock:
             if self.current is None:
                 return
@@ -188,7 +194,8 @@ class Runs:
 
 
 async def _scores(program: Program, asked: RunOf, result: Result, hide: bool) -> dict[str, str]:
-    """Return the scores by metric, with feedback unless it may be private."""
+    """Return the scores of a run by metric as texts, with feedback and the reason of a failure unless these may be private
+    (`hide`). Metrics that ask a judge or compare runs are left out."""
     found = {}
     for id in program.plan.metrics:
         scorer = Scorer(program, id)
@@ -205,6 +212,8 @@ async def _scores(program: Program, asked: RunOf, result: Result, hide: bool) ->
 
 
 def _ended(run: KeptRun, program: Program, result: Result, hide: bool) -> KeptRun:
+    """Return a run that has ended with its result as the page shows it; with `hide` without the texts of calls and errors
+    and without outputs that private values reach."""
     shown = ShownRows(program.plan)
     outputs = {
         name: cut(as_text(value)) for name, value in (result.outputs or {}).items() if not hide or name in shown.outputs
@@ -227,7 +236,8 @@ def _of_defect(error: Exception, hide: bool) -> str:
 
 
 def compared(before: KeptRun, after: KeptRun) -> list[Compared]:
-    """Return the outputs and the calls of two runs, each with how its text differs."""
+    """Return the scores, outputs and calls of two runs, in this order, each with the lines in which its text differs; what
+    only one run has is compared with an empty text."""
     found = []
     for name in dict.fromkeys([*before.scores, *after.scores]):
         found.append(_compared(f"score {name}", before.scores.get(name, ""), after.scores.get(name, "")))
@@ -245,7 +255,7 @@ def _compared(name: str, before: str, after: str) -> Compared:
 
 
 def _by_place(calls: Sequence[ShownCall]) -> dict[str, str]:
-    """Return the texts of calls by their path, with a number where there are several."""
+    """Return the texts of calls by their path; a second call at a path and those after it have `, call N` behind it."""
     found: dict[str, str] = {}
     for call in calls:
         place, number = call.path, 1

@@ -1,7 +1,7 @@
-"""The page over HTTP, on an address that only who started it knows.
+"""The page over HTTP, at an address with a secret part.
 
-Every path begins with a token, which stands in the address that the command prints: another user of this machine, or a page
-elsewhere in the browser, can neither read the page nor run anything. The host and the origin are looked at besides.
+Every path begins with a token, which stands in the address that the command prints: without it another user of this machine, or
+a page elsewhere in the browser, can neither read the page nor run anything. The host and the origin are checked too.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from lmprog.playground.view import Asked
 from lmprog.reports.page.server import LocalHandler, Refused
 
 MAX_BODY = 4_000_000
-"""Bytes of a question: typed inputs may be long, and hold images."""
+"""The most bytes of a request's body: typed inputs may be long, and hold images."""
 BEAT = 15.0
-"""Seconds between signs of life on a stream of events, at which a reader that has left is noticed."""
+"""The most seconds between two messages on a stream of events, by which a closed connection is noticed."""
 
 
 def playground_handler(playground: Playground, token: str) -> type[LocalHandler]:
-    """Return the handler class of the page of `playground`. Every path begins with `/` and the value of `token`; others
-    get status 403, and an error of lmprog status 422 with its text."""
+    """Return the HTTP handler class of the page of `playground`: the page and its stream of changes by GET, its parts for a
+    row, and the start and stop of runs by POST. Every path begins with `/` and the value of `token`; others get status 403,
+    a run that cannot start status 422 with the reason, or 409 while another is in progress."""
 
     class Handler(LocalHandler):
         def do_GET(self) -> None:
@@ -68,7 +69,7 @@ def playground_handler(playground: Playground, token: str) -> type[LocalHandler]
                 raise Refused(404, "there is nothing to do here")
 
         def _events(self) -> None:
-            """Send an event for each change, until the reader leaves."""
+            """Send an event for each change of the page, until the connection is closed."""
             self.begin(200, "text/event-stream")
             with contextlib.suppress(OSError):
                 self.end_headers()
@@ -83,7 +84,7 @@ def playground_handler(playground: Playground, token: str) -> type[LocalHandler]
 
 
 def _asked(body: Mapping[str, Any]) -> Asked:
-    """Return the row and the inputs that a question names. Raises Refused for what is none."""
+    """Return the row and the typed inputs that the body of a request names. Raises Refused for a body of another form."""
     split, row, typed = body.get("split"), body.get("row", 0), body.get("typed", {})
     if not (split is None or isinstance(split, str)) or not isinstance(row, int) or isinstance(row, bool):
         raise Refused(400, "`split` is a text or null, and `row` a whole number")

@@ -1,4 +1,4 @@
-"""The program at work: compiled anew as its files change; the last one that could run stays while a file is broken."""
+"""The program of the page: compiled anew as its files change; the last version without errors stays while a file has one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,11 @@ class Snapshot:
 
 
 class Session:
-    """The current snapshot of one program, and the number of changes so far, on which the open pages wait."""
+    """The current snapshot of the program at `spec`, and the number of changes so far, on which the open pages wait.
+
+    `lms` are models by LM id and `overrides` values by dotted key, as on the command line. With `imports` False no code of the
+    program is imported, and nothing outside of its checkout or folder is read.
+    """
 
     def __init__(self, spec: Path, lms: Mapping[str, str], overrides: Mapping[str, Any], imports: bool = True) -> None:
         self.spec, self.imports = spec, imports
@@ -52,7 +56,8 @@ class Session:
         self.rows = RowsReader(self._on_rows)
 
     def refresh(self, changed: Collection[Path] = ()) -> None:
-        """Compile the program's files as they are now, and import the Python modules in `changed` anew.
+        """Compile the program's files as they are now into a new snapshot, and count a change. Python modules among the files
+        `changed` are imported anew, and LMs that are declared as before are kept.
 
         Where the files hold an error, the last program that could run is kept, and nothing is raised.
         """
@@ -72,12 +77,12 @@ class Session:
         self.tell()
 
     def follow(self, stopped: threading.Event) -> None:
-        """Call `refresh` at each change of the files, until `stopped` is set."""
+        """Call `refresh` at each change of the files, and return when `stopped` is set."""
         for changed in changes(lambda: self.snapshot.files, stopped):
             self.refresh(changed)
 
     def _on_rows(self) -> None:
-        """Show the page anew, now with rows that took long."""
+        """Make a new snapshot with the same values, so that the page is made anew with rows that took long to read."""
         self.snapshot = replace(self.snapshot)
         self.tell()
 
@@ -89,15 +94,17 @@ class Session:
 
     @property
     def changes(self) -> int:
+        """The number of changes so far."""
         return self._changes
 
     def wait(self, seen: int, seconds: float) -> int:
-        """Wait until the number of changes differs from `seen`, at most `seconds`; return that number."""
+        """Wait until the number of changes differs from `seen`, at most `seconds`; return the number of changes then."""
         with self._moved:
             self._moved.wait_for(lambda: self._changes != seen, seconds)
             return self._changes
 
     def _compiled(self, before: Snapshot) -> Snapshot:
+        """Return the snapshot of the files as they are now; where they hold an error, with the program of `before`."""
         with reading() as read:
             found = compile_file(
                 self.spec,

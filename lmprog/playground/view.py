@@ -30,14 +30,13 @@ from lmprog.runtime.rendering import rendered
 from lmprog.runtime.result import Result
 
 RENDER_SECONDS = 20.0
-"""The longest that rendering may take: it calls tools that read."""
+"""The most seconds that the dry run may take by which requests are made: it calls tools that read."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The choice of a reader of the page: a data split (None: the first), the number of a row, and texts typed for inputs
-    by name.
-    """
+    """The choice on the page: a data split (None: the first), the number of a row from 0, and the texts typed for inputs, by
+    name."""
 
     split: str | None = None
     row: int = 0
@@ -63,8 +62,9 @@ class ShownRequest:
 
 @dataclass(frozen=True)
 class View:
-    """The content of the page for one row: `asked` has the split, the row and what was typed, `snapshot` the program as
-    last read. `show_private` shows private values too; with `only_fakes` real LMs cannot be run."""
+    """The content of the page for one row: `asked` has the split, the row and what was typed, `spec` is the name of the
+    file, `snapshot` the program as last read. With `show_private` private values are shown too; with `only_fakes` real LMs
+    cannot be run. Properties of inputs, requests and costs need a program (`snapshot.program`)."""
 
     spec: str
     snapshot: Snapshot
@@ -76,33 +76,37 @@ class View:
 
     @property
     def program(self) -> Program | None:
+        """The last program without errors; None where there was none yet."""
         return self.snapshot.program
 
     @property
     def name(self) -> str:
+        """The program's name; without a program that of the file."""
         return self.program.plan.name if self.program is not None else self.spec
 
     @property
     def state(self) -> str:
-        """The state of the files: `broken`, `warnings` or `good`."""
+        """The state of the files: `broken` (they hold an error), `warnings` or `good`."""
         if self.snapshot.broken:
             return "broken"
         return "warnings" if self.snapshot.findings else "good"
 
     @property
     def findings(self) -> list[tuple[Finding, str]]:
-        """The findings, errors first, each with the page that explains it."""
+        """The findings, errors first, each with the text in Markdown that explains its code (empty where there is none)."""
         ordered = sorted(self.snapshot.findings, key=lambda finding: finding.severity != "error")
         return [(finding, _explained(finding.code)) for finding in ordered]
 
     @cached_property
     def graph(self) -> Graph | None:
+        """The drawing of the program's steps; None without a program."""
         return graph_of(self.program.plan) if self.program is not None else None
 
     # the row
 
     @property
     def splits(self) -> list[str]:
+        """The names of the program's data splits; empty without a program."""
         return list(self.program.plan.data) if self.program is not None else []
 
     @cached_property
@@ -112,6 +116,7 @@ class View:
 
     @cached_property
     def _rows(self) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+        """The rows of the split, and the reason why there are none (None: they could be read)."""
         if self.split is None:
             return [], None
         try:
@@ -122,11 +127,12 @@ class View:
 
     @property
     def count(self) -> int:
+        """The number of rows of the split; 0 where it cannot be read."""
         return len(self._rows[0])
 
     @property
     def row(self) -> int:
-        """The index of the row that is shown; the last one where there are fewer."""
+        """The number of the row that is shown, from 0; the last one where `asked` names a later one, 0 without rows."""
         return max(0, min(self.asked.row, self.count - 1))
 
     @property
@@ -143,7 +149,8 @@ class View:
 
     @cached_property
     def inputs(self) -> tuple[dict[str, Any], str | None]:
-        """The inputs for a run by name, and a sentence on what is wrong with them (None: nothing)."""
+        """The inputs for a run by name, those of the row with what was typed, and a sentence on what is wrong with them
+        (None: nothing); where a typed text cannot be read they are the row's."""
         assert self.program is not None
         try:
             found = with_typed(self.program.plan, self._given, self.asked.typed)
@@ -155,7 +162,7 @@ class View:
 
     @property
     def missing(self) -> list[str]:
-        """The inputs without a value, for which requests are shown with made-up values."""
+        """The names of the inputs that need a value and have none, for which requests are shown with made-up values."""
         assert self.program is not None
         given = self.inputs[0]
         return [
@@ -166,12 +173,13 @@ class View:
 
     @property
     def fields(self) -> list[InputField]:
+        """The fields of the form, with the row's values; what was typed is not in them."""
         assert self.program is not None
         return fields_of(self.program.plan, self._given, self.hidden)
 
     @cached_property
     def hidden(self) -> frozenset[str]:
-        """The inputs whose values are private and not shown."""
+        """The names of the inputs whose values are private and not shown; empty with `show_private`."""
         if self.program is None or self.show_private:
             return frozenset()
         plan = self.program.plan
@@ -183,9 +191,9 @@ class View:
         return self.program is not None and not self.show_private and holds_private(self.program.plan)
 
     def run_of(self, real: bool) -> RunOf:
-        """Return the inputs for a run. Unless `real`, private values are replaced by made-up ones, so that everything can
-        be shown.
-        """
+        """Return the inputs for a run of the real LMs (`real`) or of fakes. For fakes the row's private values are replaced
+        by made-up ones, so that everything can be shown; typed values stay. Without typed inputs they have the row's
+        columns."""
         given = self.inputs[0]
         columns = self._rows[0][self.row] if self.count and not self.asked.typed else None
         return RunOf(given if real else self._open(given), self.row, self.of, columns)
@@ -199,7 +207,8 @@ class View:
 
     @cached_property
     def requests(self) -> tuple[list[ShownRequest], str | None]:
-        """The LM requests for the row, and a sentence on why a real run may send others (None: it sends these)."""
+        """The LM requests of a dry run on the row, with made-up values for private and missing inputs, and a sentence on why
+        some or all are missing (None: none is)."""
         program = self.program
         assert program is not None
         given = self.inputs[0]
@@ -232,7 +241,8 @@ class View:
 
     @property
     def anchors(self) -> dict[str, str]:
-        """The anchors on the page of each top-level step's first request, by the step's id."""
+        """The anchor on the page of the first request within each top-level step, by the step's id; steps without a request
+        have none."""
         found: dict[str, str] = {}
         for made in self.requests[0]:
             found.setdefault(re.split(r"[.\[/]", made.step)[0], f"step-{made.step}")
@@ -240,7 +250,7 @@ class View:
 
     @cached_property
     def cost(self) -> str:
-        """A sentence on the most calls and the highest price of a run of the real LMs."""
+        """A few words on the most calls and the highest price of a run of the real LMs on these inputs."""
         assert self.program is not None
         plan = self.program.plan
         most = bounds(plan, [self.inputs[0]])
@@ -255,20 +265,23 @@ class View:
 
     @property
     def differences(self) -> list[Compared]:
-        """The differences between the last run and the one before it."""
+        """The differences between the last run and the one before it; empty where there are not two."""
         last = self.runs.last
         return compared(last[1], last[0]) if len(last) == 2 else []
 
     @property
     def last(self) -> list[KeptRun]:
+        """The last runs that have ended, two at most, the newest first."""
         return self.runs.last
 
     @property
     def current(self) -> KeptRun | None:
+        """The run in progress; None where there is none."""
         return self.runs.current
 
 
 async def _in_time(program: Program, inputs: Mapping[str, Any], row: int) -> tuple[Result, list[RequestMade]]:
+    """Return the result and the requests of a dry run. Raises TimeoutError where it takes longer than RENDER_SECONDS."""
     async with asyncio.timeout(RENDER_SECONDS):
         return await rendered(program, inputs, row)
 
@@ -281,5 +294,6 @@ def _shown(made: Mapping[str, Any]) -> ShownRequest:
 
 
 def _explained(code: str) -> str:
+    """Return the page in Markdown that explains the findings of a code; empty where there is none."""
     page = files("lmprog.compiler") / "pages" / f"{code}.md"
     return page.read_text(encoding="utf-8") if page.is_file() else ""
