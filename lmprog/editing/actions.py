@@ -1,4 +1,4 @@
-"""Changes of a text that mend what a check found in it."""
+"""The fixes that an editor offers: edits of a file that mend, or ignore, what a check found in it."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from lmprog.editing.session import Session
 
 @dataclass(frozen=True)
 class Action:
-    """An edit of a file that the editor offers, with its title and the findings that it mends.
+    """Edits of a file that the editor offers together under a title, and the findings that they mend or ignore (empty for the
+    action of the whole file).
 
-    A `preferred` one is what the editor applies by its key for fixes; with `whole_file` it makes all safe changes of the
-    file.
+    An editor applies a `preferred` action by its key for fixes; `whole_file` marks the action that makes all safe changes of
+    the file.
     """
 
     title: str
     edits: tuple[Edit, ...]
     findings: tuple[Finding, ...] = ()
-    """The findings that it mends."""
+    """The findings that it mends or ignores."""
     preferred: bool = False
     whole_file: bool = False
     """True for the action that makes all safe changes of the file."""
 
 
 def actions(session: Session, path: Path, first: int, last: int) -> list[Action]:
-    """Return the edits that an editor offers for the findings of lines `first` to `last` (from 1, both included) of a file.
+    """Return the actions that an editor offers for the findings of lines `first` to `last` (from 1, both included) of a file:
+    for each finding one that mends it, where the check has an edit for it, and one that ignores it by a comment, where a
+    comment may and the line has room for one.
 
-    Each finding may have an edit that mends it, and one that ignores it by a comment. The last action applies all safe
-    edits of the file, where there are any.
+    The last action makes all safe changes of the whole file, wherever the findings are; it is absent where there are none.
     """
     findings = session.checked(path).by_file[path]
     found = []
@@ -55,14 +57,16 @@ def actions(session: Session, path: Path, first: int, last: int) -> list[Action]
 
 
 def _silenceable(finding: Finding) -> bool:
-    """Return whether a comment can silence a finding; one of trust wants a reason, which no editor can give."""
+    """Return whether the editor may offer to ignore a finding by a comment: a warning on a line without such a comment, and
+    none on trust (LMP4..), whose comment needs a reason."""
     fatal = finding.code in UNSILENCEABLE and finding.severity == "error"
     noted = "lmprog: ignore" in (finding.snippet or "")
     return finding.severity != "error" and not fatal and not finding.code.startswith("LMP4") and not noted
 
 
 def _ignored(session: Session, path: Path, finding: Finding) -> Edit | None:
-    """Return the edit that adds the comment; None where the line goes on in a text, of which the comment would be a part."""
+    """Return the edit that adds the comment which ignores a finding to the end of its line; None where the comment would
+    change the values of the file, as within a text of several lines."""
     text = session.text(path)
     line = text.line(finding.line)
     end = len(line.rstrip()) + 1
@@ -74,12 +78,13 @@ def _ignored(session: Session, path: Path, finding: Finding) -> Edit | None:
 
 
 def _values(path: Path, lines: list[str]) -> Any:
+    """Return the plain values of a file with these lines; None where they are no YAML."""
     root = reader.parse(Source(path, path.name, "\n".join(lines), path.parent), Report())
     return root.plain() if root is not None else None
 
 
 def _apart(edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
-    """Return the edits without those that overlap others before them."""
+    """Return the edits in the order of the file, without those that overlap an earlier one."""
     kept: list[Edit] = []
     for edit in sorted(edits, key=lambda one: (one.line, one.column)):
         if not kept or kept[-1].line != edit.line or kept[-1].end_column <= edit.column:

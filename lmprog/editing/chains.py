@@ -1,4 +1,4 @@
-"""Dotted names in expressions and templates, found by their letters alone, so that text that is half typed has them too."""
+"""Dotted names in expressions and templates, found by patterns and without a parser, so that half-typed text has them too."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Part:
 
     @property
     def end(self) -> int:
+        """The character of the text (from 0) behind the name."""
         return self.offset + len(self.name)
 
 
@@ -38,10 +39,10 @@ Chain = tuple[Part, ...]
 
 
 def in_expression(text: str, start: int = 0, end: int | None = None) -> Iterator[Chain]:
-    """Yield the dotted names in an expression (`a["b"]` as `a.b`), each as its parts, without what follows a call, a
-    bracket or a filter.
+    """Yield the dotted names in an expression, each as its parts with their offsets in `text`; `a["b"]` counts as `a.b`. A name
+    ends before a call, another bracket or a filter, and names behind these (`f().a`, `x | upper`) are left out.
 
-    Only the text from character `start` to `end` (None: to the end) is read.
+    Only the text from character `start` to `end` (None: to its end) is read.
     """
     for found in _TOKEN.finditer(text, start, len(text) if end is None else end):
         if found.lastgroup == "chain":
@@ -49,7 +50,8 @@ def in_expression(text: str, start: int = 0, end: int | None = None) -> Iterator
 
 
 def in_template(text: str) -> Iterator[Chain]:
-    """Yield the dotted names in the `{{ }}` and `{% %}` of a template, without the keywords of calls."""
+    """Yield the dotted names in the `{{ }}` and `{% %}` of a template, each as its parts with their offsets in `text`,
+    without names before an `=`, as of keyword arguments and of `set`."""
     for start, end in holes(text):
         for chain in in_expression(text, start, end):
             if not re.match(r"\s*=(?!=)", text[chain[-1].end : end]):
@@ -57,8 +59,8 @@ def in_template(text: str) -> Iterator[Chain]:
 
 
 def holes(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the start and end, in characters from 0, of the inside of each `{{ }}` and `{% %}` of a template; the last
-    may be unclosed."""
+    """Yield the start and end, in characters from 0, of the inside of each `{{ }}` and `{% %}` of a template, without
+    comments and `raw` blocks; one that is not closed goes to the end of the text."""
     for found in _HOLE.finditer(text):
         if found["open"]:
             yield found.span("inner")

@@ -36,7 +36,7 @@ _NESTED = (Record, MapOf)
 class Item:
     """A completion that the editor offers: its label, its kind, a short detail, and a description (`about`).
 
-    `insert` replaces the typed part of the word; empty: the label does.
+    `insert` replaces the typed part of the word, with what follows it, as `: ` after a key; empty: the label does.
     """
 
     label: str
@@ -56,7 +56,8 @@ class Completions:
 
 
 def completions(session: Session, path: Path, line: int, column: int) -> Completions:
-    """Return what can be typed at a line and column (from 1) of a file."""
+    """Return the completions at a line and column (from 1) of a file, by its text in the editor and the last check; empty in
+    a comment and in a string of an expression, and for expressions of a file that could never be read."""
     text = session.text(path)
     cursor = cursor_at(text, line, column)
     if cursor is None:
@@ -74,6 +75,8 @@ def completions(session: Session, path: Path, line: int, column: int) -> Complet
 
 
 def _in_expression(draft: Draft, cursor: Cursor, expression: str) -> Completions:
+    """Return the completions within an expression or template: roots, fields, functions, and filters behind a bar;
+    `expression` is its text before the cursor."""
     dotted = word(expression)
     names = [part.strip() for part in dotted.split(".")]
     spot = cursor.spot
@@ -116,7 +119,7 @@ def _keys(draft: Draft | None, cursor: Cursor) -> Iterator[Item]:
 
 
 def _excluded(shape: Record, key: str, beside: Iterable[str]) -> bool:
-    """Return whether a key cannot stand beside the keys that are there."""
+    """Return whether a key cannot stand beside the keys `beside` of a mapping, since the shape allows only one of several."""
     chosen = [one for one in shape.choices if one in beside]
     if not chosen:
         return False
@@ -124,7 +127,8 @@ def _excluded(shape: Record, key: str, beside: Iterable[str]) -> bool:
 
 
 def _opened(cursor: Cursor, key: str, shape: Shape) -> str:
-    """Return a key with what begins its value."""
+    """Return the text to insert for a key: with a colon, and where its value is a mapping or a list of mappings the line
+    break, indentation and dash that begin it."""
     while isinstance(shape, Lazy):
         shape = shape.shape()
     if cursor.flow:
@@ -136,7 +140,8 @@ def _opened(cursor: Cursor, key: str, shape: Shape) -> str:
 
 
 def _key_names(draft: Draft, cursor: Cursor) -> Iterator[tuple[str, str]]:
-    """Yield the names of the program that can be keys at a cursor, each with its type or kind."""
+    """Yield the names of the program that can be keys at a cursor, such as the inputs of a module below `with`, each with
+    its type, model or kind."""
     at, owner = cursor.spot.at, cursor.owner
     if at in KEYS:
         yield from names_in(draft, KEYS[at], cursor)
@@ -161,7 +166,8 @@ def _key_names(draft: Draft, cursor: Cursor) -> Iterator[tuple[str, str]]:
 
 
 def _of_metric(metric: Metric, imports: bool) -> Iterator[tuple[str, str]]:
-    """Yield what a metric takes: the inputs of its judge, or the parameters of its function."""
+    """Yield the names and types of a metric's arguments: the inputs of its judge, or the parameters of its function, where
+    it may be imported (`imports`) and can be."""
     parameters: Mapping[str, Field] = {}
     if metric.judge is not None:
         parameters = metric.judge.inputs
@@ -173,6 +179,7 @@ def _of_metric(metric: Metric, imports: bool) -> Iterator[tuple[str, str]]:
 
 
 def _of_step(draft: Draft, path: str, key: str) -> Iterator[tuple[str, str]]:
+    """Yield the names, with their types or models, that can be keys below `key` (`with`, `else`, `next`, ...) of a step."""
     step = steps_by_path(draft).get(path)
     if step is None:
         return
@@ -212,13 +219,14 @@ def names_in(draft: Draft, section: str, cursor: Cursor) -> Iterator[tuple[str, 
 
 
 def _items(session: Session, path: Path, draft: Draft | None, cursor: Cursor) -> Iterator[Item]:
-    """Yield what can stand as an item of a list, where the cursor is behind its dash."""
+    """Yield the completions of an item of a list, where the cursor is behind its dash; nothing elsewhere."""
     if not cursor.keys or not isinstance(cursor.keys[-1], int):
         return
     yield from _values(session, path, draft, cursor)
 
 
 def _values(session: Session, path: Path, draft: Draft | None, cursor: Cursor) -> Iterator[Item]:
+    """Yield the values that the language has at a cursor: names of the program, words, models, programs or types."""
     spot = cursor.spot
     shape = spot.chosen(Scalar)
     if spot.at in NAMED and draft is not None:
@@ -242,6 +250,7 @@ def _values(session: Session, path: Path, draft: Draft | None, cursor: Cursor) -
 
 
 def _models(typed: str) -> Iterator[str]:
+    """Yield names of models: behind the prefix of a known provider all of its models, else the prefixes."""
     provider = typed.partition("/")[0]
     if "/" in typed and provider in PROVIDERS:
         yield from (f"{provider}/{name}" for name in sorted(names_of(provider)))
@@ -251,7 +260,7 @@ def _models(typed: str) -> Iterator[str]:
 
 
 def about_of(shape: Shape) -> str:
-    """Return the description of a key from its shape; empty where there is none."""
+    """Return the description of a key by its shape, as the language has it; empty where there is none."""
     while not shape.about and isinstance(shape, Lazy):
         shape = shape.shape()
     return shape.about

@@ -23,8 +23,8 @@ _TAIL = re.compile(r"(?:[^\W\d]\w*\s*\.\s*)*\w*$")
 class Cursor:
     """The position of the cursor in a program: the keys around it, and the text that is typed there before it.
 
-    `value` is True after a key and its colon, `beside` has the other keys of the mapping, `indent` is the column of its
-    keys (from 0), and `flow` is True between brackets.
+    `value` is True after a key and its colon, and for an item between brackets; `beside` has the other keys of the mapping,
+    `indent` is the column of its keys (from 0), and `flow` is True between brackets. Every index of a block list is 0.
     """
 
     keys: tuple[str | int, ...]
@@ -32,7 +32,7 @@ class Cursor:
     typed: str
     """The text before the cursor: of the key, or of the value, which may go over lines."""
     value: bool
-    """True behind a key and its colon."""
+    """True where a value is typed: behind a key and its colon, or as an item between brackets."""
     beside: frozenset[str] = frozenset()
     """The other keys of the mapping, where a key is typed."""
     indent: int = 0
@@ -42,11 +42,13 @@ class Cursor:
 
     @property
     def spot(self) -> Spot:
+        """The place in the language at the end of `keys`."""
         return spot_of(self.keys)
 
     @property
     def level(self) -> str:
-        """The ids of the loops around the position, each with a dot after it (`outer.inner.`); empty at the top."""
+        """The ids of the loops whose steps an expression at the position reads, each with a dot after it (`outer.inner.`);
+        empty outside of loops."""
         path: list[str] = []
         inner, spot = "", Spot()
         for key in self.keys:
@@ -62,7 +64,7 @@ class Cursor:
 
     @property
     def owner(self) -> tuple[str, ...]:
-        """The section and id that the position is in, such as ("steps", path) or ("modules", id)."""
+        """The section and id that the position is in, such as ("steps", path) or ("modules", id); empty in other sections."""
         steps, spot = [], Spot()
         owner: tuple[str, ...] = ()
         for key in self.keys:
@@ -78,7 +80,7 @@ class Cursor:
 
     @property
     def expression(self) -> str | None:
-        """The part of an expression before the cursor; None outside of expressions."""
+        """The text of an expression before the cursor, without `${{`; None outside of expressions, and in templates."""
         at = self.spot.at
         if not self.value or at[:-1] in LAYOUTS:
             return None
@@ -90,7 +92,7 @@ class Cursor:
 
     @property
     def hole(self) -> str | None:
-        """The part of the `{{ }}` or `{% %}` of a template that is before the cursor; None outside of them."""
+        """The text inside the `{{ }}` or `{% %}` of a template before the cursor; None outside of these, and in other texts."""
         if not self.value or self.spot.at[:-1] not in LAYOUTS:
             return None
         start, end = ([(0, -1), *holes(self.typed)])[-1]
@@ -98,7 +100,8 @@ class Cursor:
 
 
 def word(text: str) -> str:
-    """Return the dotted name at the end of a text, such as `steps.` or `steps.a`; empty inside of a string."""
+    """Return the dotted name at the end of a text, such as `steps.` or `steps.a`; empty where the text ends with none, or
+    inside of a string."""
     bare = re.sub(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", lambda found: "0" * len(found[0]), text)
     if '"' in bare or "'" in bare:
         return ""
@@ -128,7 +131,7 @@ class _Token:
 
 
 def cursor_at(text: Text, line: int, column: int) -> Cursor | None:
-    """Return the cursor at a line and column: the keys and text around it; None in a comment."""
+    """Return the cursor at a line and column (from 1), found by the lines around it; None in a comment."""
     written = text.line(line)
     before = written[: column - 1]
     own = list(_tokens(line, before))
@@ -154,7 +157,8 @@ def cursor_at(text: Text, line: int, column: int) -> Cursor | None:
 
 
 def _tokens(number: int, line: str) -> Iterator[_Token]:
-    """Yield the dashes and the key of a line, each with its indentation."""
+    """Yield the dashes and the key of a line, or the bracket that it begins with, each with its indentation; `number` is the
+    line's, from 1."""
     position = len(line) - len(line.lstrip(" "))
     while found := _DASH.match(line, position):
         yield _Token(number, position, None, line[found.end() :], found.end())
@@ -168,7 +172,8 @@ def _tokens(number: int, line: str) -> Iterator[_Token]:
 
 
 def _content(own: list[_Token], before: str) -> int:
-    """Return the column, from 0, at which the content of a line begins behind its dashes."""
+    """Return the column, from 0, at which the content of a line begins behind its dashes; `own` are the tokens of `before`,
+    the line's text before the cursor."""
     if own and own[-1].key is not None:
         return own[-1].indent
     position = len(before) - len(before.lstrip(" "))
@@ -178,7 +183,8 @@ def _content(own: list[_Token], before: str) -> int:
 
 
 def _around(text: Text, line: int, indent: int, dashes: list[_Token]) -> list[_Token]:
-    """Return the dashes and keys that a place is in, from the top."""
+    """Return the dashes and keys that a line is in, from the top, by their indentation; `indent` is the column of the line's
+    content, and `dashes` are its own dashes."""
     found: list[_Token] = []
     key_limit, dash_limit = indent, indent
 
@@ -208,7 +214,8 @@ def _keys(around: list[_Token]) -> tuple[str | int, ...]:
 
 
 def _beside(text: Text, line: int, indent: int, around: list[_Token]) -> frozenset[str]:
-    """Return the keys that stand in the column of a place, in the mapping that it is in."""
+    """Return the keys of the mapping that a line is in, without the line's own: those in the column `indent` below the last
+    of the tokens `around` it."""
     found = set()
     first = around[-1].line if around else 0
     for number in range(max(1, first), len(text.lines) + 1):
@@ -228,7 +235,8 @@ def _beside(text: Text, line: int, indent: int, around: list[_Token]) -> frozens
 
 
 def _in_block(text: Text, line: int, column: int, block: _Token, around: list[_Token]) -> Cursor:
-    """Return the place in a text that stands below its key."""
+    """Return the cursor in a text of several lines that stands below its key, with the text's lines up to the cursor as
+    typed."""
     keys = _keys(around[: around.index(block) + 1])
     lines = [text.line(number) for number in range(block.line + 1, line)] + [text.line(line)[: column - 1]]
     return Cursor(keys, "\n".join(lines), True)
@@ -245,7 +253,8 @@ def _unquoted(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Frame:
-    """An open bracket of a flow collection."""
+    """An open bracket, of a mapping or a list, up to the cursor: the key before the value that is typed, the keys so far,
+    and the index of the item."""
 
     mapping: bool
     key: str | None = None
@@ -254,7 +263,8 @@ class _Frame:
 
 
 def _in_flow(text: Text, line: int, column: int, opened: _Token, chain: list[_Token]) -> Cursor | None:
-    """Return the place between the brackets that open at a key; None where they are closed before the cursor."""
+    """Return the cursor between the brackets that open at the token `opened`; None where they are closed before it, or it is
+    in a comment of the same line."""
     if opened.line == line:
         written = text.line(line)[opened.start : column - 1]
     else:

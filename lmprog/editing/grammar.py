@@ -40,7 +40,7 @@ NAMED: dict[At, str] = {
     ("tests", "*", "data"): "data",
     ("tests", "*", "metric"): "metrics",
 }
-"""Places of texts that are the name of something in a section."""
+"""The places of texts that are a name, with the section that defines it."""
 
 KEYS: dict[At, str] = {
     ("optimize", "tune"): "modules",
@@ -48,7 +48,7 @@ KEYS: dict[At, str] = {
     ("optimize", "instructions"): "modules",
     ("ensemble", "members", "*"): "modules",
 }
-"""Places of mappings whose keys name what another section defines."""
+"""The places of mappings whose keys are names, with the section that defines them."""
 
 BARE: frozenset[At] = frozenset(
     {
@@ -66,7 +66,7 @@ BARE: frozenset[At] = frozenset(
 """Places of expressions that need no `${{ }}` around them."""
 
 LAYOUTS: tuple[At, ...] = (("modules", "*", "prompt"), ("ensemble", "members", "*", "*", "prompt"))
-"""Places of layouts, whose texts are templates."""
+"""The places of mappings from a role to a template."""
 
 PROGRAMS: frozenset[At] = frozenset({("steps", "*", "program"), ("metrics", "*", "program"), ("extends",)})
 """Places of texts that name another program."""
@@ -88,7 +88,8 @@ class Spot:
     keys: tuple[str | int, ...] = ()
 
     def chosen(self, kind: type[Node]) -> Shape:
-        """Return the shape for a node of a kind (scalar, list, mapping), where the place may hold several kinds."""
+        """Return the shape that the language has here for a node of a kind (Scalar, Sequence, Mapping), where the place may
+        hold several kinds; Anything where it holds no node of this kind."""
         shape = self.shape
         while isinstance(shape, Lazy | Either | Nullable):
             if is_type(shape) and issubclass(kind, Mapping):
@@ -104,7 +105,8 @@ class Spot:
         return shape
 
     def into(self, key: str | int) -> Spot:
-        """Return the place of the value at a key or index below this place."""
+        """Return the place of the value at a key or index below this place; its shape is Anything where the language has no
+        such key."""
         keys = (*self.keys, key)
         if isinstance(key, int):
             shape = self.chosen(Sequence)
@@ -129,7 +131,7 @@ def is_type(shape: Shape) -> bool:
 
 
 def spot_of(keys: tuple[str | int, ...]) -> Spot:
-    """Return the place at the end of a path of keys and indices."""
+    """Return the place in the language at the end of a path of keys and indices from the top of a program."""
     spot = Spot()
     for key in keys:
         spot = spot.into(key)
@@ -137,7 +139,7 @@ def spot_of(keys: tuple[str | int, ...]) -> Spot:
 
 
 def _stage(name: str, keys: tuple[str | int, ...]) -> Spot:
-    """Return the place of a stage's options."""
+    """Return the place of the options of a stage by the optimizer's name; its shape is Anything for one of another package."""
     facts = built_in().get(name)
     shape = shape_of(facts.options) if facts is not None else _ANYTHING
     return Spot((*_STAGES, name), shape, keys)

@@ -1,4 +1,4 @@
-"""Hints between the words of a program: the types of what steps and outputs give, and the most LM calls of a run."""
+"""Hints in the text of a program: the types of the outputs of steps and of the program, and the most LM calls of a run."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class Hint:
 
 
 def hints(session: Session, path: Path) -> list[Hint]:
-    """Return the hints of a file as it is typed now, in the order of their lines: the types of values, and the most LM
-    calls of each step and of a run. Empty where the file cannot be read."""
+    """Return the hints of a file as it is typed now, in the order of their lines: the types of outputs of steps and of the
+    program, and where the check finds no error the most LM calls of each step and of a run. Empty where the file cannot be
+    read."""
     compilation = session.checked(path).compilation
     draft, plan = compilation.draft, compilation.plan
     if draft is None:

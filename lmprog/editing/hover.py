@@ -51,7 +51,8 @@ class Hover:
 
 
 def hover(session: Session, path: Path, line: int, column: int) -> Hover | None:
-    """Return what the editor shows while the mouse is over a line and column (from 1); None where there is nothing to show."""
+    """Return the text that the editor shows while the mouse is over a line and column (from 1) of a file: of a name of the
+    program, a key of the language, or a function of an expression; None where there is nothing to show."""
     found = mention_at(session, path, line, column)
     parts: list[str] = []
     if found is not None:
@@ -71,7 +72,7 @@ def hover(session: Session, path: Path, line: int, column: int) -> Hover | None:
 
 
 def _of_key(spot: Spot) -> list[str]:
-    """Return what the language says of a key."""
+    """Return the description, default and example of a key as Markdown, as far as the language has them."""
     about, shape = about_of(spot.shape), spot.shape
     parts = [f"`{spot.keys[-1]}`: {about}" if about else ""]
     parts.append(f"Default: {shape.default}." if shape.default else "")
@@ -80,6 +81,7 @@ def _of_key(spot: Spot) -> list[str]:
 
 
 def _key_at(node: Node | None, spot: Spot, line: int, column: int) -> tuple[Scalar, Spot] | None:
+    """Return the key at a line and column below a node at the place `spot`, with its place; None where there is no key."""
     if isinstance(node, Mapping):
         for key, value in node.entries.items():
             place, inner = inner_place(node.keys[key]), spot.into(key)
@@ -95,7 +97,7 @@ def _key_at(node: Node | None, spot: Spot, line: int, column: int) -> tuple[Scal
 
 
 def _function(session: Session, path: Path, line: int, column: int) -> Hover | None:
-    """Return what is said of a function of the expression language."""
+    """Return the description of the function of the expression language at a line and column; None where there is none."""
     text = session.text(path)
     cursor = cursor_at(text, line, column)
     if cursor is None or cursor.expression is None:
@@ -107,6 +109,8 @@ def _function(session: Session, path: Path, line: int, column: int) -> Hover | N
 
 
 def _of_mention(session: Session, path: Path, mention: Mention) -> list[str]:
+    """Return the description of a name as parts in Markdown, by the last check of its program; empty where it is not known.
+    A sub-program that was never checked is checked."""
     program = mention.program or path
     if mention.program is not None and session.draft(program) is None:
         session.check(program)
@@ -143,7 +147,8 @@ def _of_mention(session: Session, path: Path, mention: Mention) -> list[str]:
 
 
 def _of_part(draft: Draft, mention: Mention) -> list[str]:
-    """Return what is known of a field: of a module, of a tool, of a loop's state, of a value."""
+    """Return the description of a name with an owner as parts in Markdown: an input or output of a module or tool, a state
+    variable of a loop, an output of a step; empty where it is not known."""
     section, owner, *rest = mention.symbol
     last = rest[-1]
     if section == "modules" and owner in draft.modules:
@@ -237,7 +242,8 @@ _DESCRIBED: dict[str, Callable[[Any], list[str]]] = {"lms": _lm, "tools": _tool,
 
 
 def _prompt(session: Session, path: Path, *, module: str | None = None, step: str | None = None) -> list[str]:
-    """Return the prompt of the first call of a module or step for row 0, as Markdown; nothing where it has none."""
+    """Return the prompt of the first call of a module (by id) or step (by path; None: not by this) for row 0 as one part in
+    Markdown, or the reason why it cannot be made; empty where a run makes no such call."""
     try:
         made = session.prompts(path)
     except Exception as error:  # a dry run may fail as a run may, and a hover is then without a prompt

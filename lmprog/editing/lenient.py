@@ -14,14 +14,15 @@ from lmprog.editing.text import Text
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|' + r"'(?:[^']|'')*'")
 TRIES = 4
+"""The most times that the text is read, each time without one more line."""
 
 
 @lru_cache(maxsize=16)
 def lenient(path: Path, raw: str) -> Mapping | None:
-    """Return the YAML tree of those lines of the text `raw` that can be read; None where these are too few.
+    """Return the YAML tree of those lines of the text `raw` that can be read; None where these are no mapping.
 
-    The line of an error is left out, again and again. Where that does not help, the mistake is in another line: lines that
-    leave a quote or a bracket open are then left out first.
+    The line of an error is left out, up to TRIES (4) times. Where that does not help, the mistake is in another line: lines
+    that leave a quote or a bracket open are then left out first. Line numbers stay the same; tabs are read as blanks.
     """
     lines = [line.replace("\t", " ") for line in Text(raw).lines]
     open_ones = [number for number, line in enumerate(lines, start=1) if _leaves_open(line)]
@@ -50,6 +51,7 @@ def _without(lines: list[str], numbers: Iterable[int]) -> list[str]:
 
 
 def _leaves_open(line: str) -> bool:
+    """Return whether a line opens a quote or a bracket and does not close it."""
     bare = _QUOTED.sub("", line)
     # An apostrophe within a word is no quote.
     quote = re.search(r"""(?:^|[\s:\[{,])["']""", bare) is not None

@@ -36,20 +36,22 @@ class Mention:
 
     @property
     def exact(self) -> bool:
-        """True if the file has the name letter by letter at the place, without escapes."""
+        """True if the file has the name letter by letter at the place, so that an edit there can replace it; False where it
+        is escaped or goes over lines."""
         line = self.place.source.line(self.place.line) or ""
         start = self.place.column - 1
         return line[start : start + self.place.length] == self.name
 
     @property
     def name(self) -> str:
-        """Return the name as the file writes it."""
+        """The name alone, as expressions write it: of a step its id, without the loops around it."""
         last = self.symbol[-1]
         return last.rpartition(".")[2] if self.symbol[0] == "steps" and len(self.symbol) == 2 else last
 
 
 def mentions(root: Mapping, structure: Structure) -> list[Mention]:
-    """Return all names in a file whose YAML tree is `root`, in order; `structure` is that of the whole program."""
+    """Return all names in a file whose YAML tree is `root`, in the order of the file; `structure` is that of the whole
+    program, with the file that it extends. Fields of values are left out."""
     found = [*_Walker(structure).mapping(root, Spot(), _Around())]
     return sorted(found, key=lambda mention: (mention.place.line, mention.place.column))
 
@@ -70,6 +72,8 @@ class _Around:
 
 
 class _Walker:
+    """Goes through the tree of a file and yields its names; `around` are the surroundings of each place."""
+
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
 
@@ -109,7 +113,8 @@ class _Walker:
         return around.inside if in_body else around
 
     def key(self, node: Mapping, key: str, spot: Spot, around: _Around) -> Target | None:
-        """Return what a key names, where it names something."""
+        """Return the symbol that a key of a mapping at the place `spot` stands for; None where it is a key of the language,
+        or stands for nothing known."""
         at, owner = spot.at, around.owner
         if len(at) == 1 and at[0] in SECTIONS:
             if at[0] == "steps":
@@ -145,14 +150,14 @@ class _Walker:
         return None
 
     def _program(self, owner: Symbol) -> Path | None:
-        """Return the file of the program that a step runs, or that judges for a metric."""
+        """Return the file of the program that a step runs, or that judges for a metric (`owner`); None where there is none."""
         metrics = self.structure.root.map("metrics")
         judge = metrics.map(owner[1]) if metrics is not None else None
         node = self.structure.step_node(owner[1]) if owner[0] == "steps" else judge
         return program_path(node) if node is not None else None
 
     def field(self, module: str, name: str) -> Target | None:
-        """Return the input or output of a module that has this name."""
+        """Return the symbol of the input or output of a module that has this name; None where it has none."""
         modules = self.structure.root.map("modules")
         node = modules.map(module) if modules is not None else None
         for section in ("inputs", "outputs"):
@@ -227,6 +232,6 @@ def resolved(chain: Chain, structure: Structure, level: str) -> list[Target | No
 
 
 def inner_place(node: Scalar) -> Place:
-    """Return the place of a one-line scalar's text, without its quotes."""
+    """Return the place of a scalar's text in its line, without its quotes; of a text over several lines it is not exact."""
     quote = 1 if node.style in ("'", '"') else 0
     return Place(node.source, node.line, node.column + quote, len(node.text))

@@ -36,12 +36,15 @@ class Location:
 
 
 def mention_at(session: Session, path: Path, line: int, column: int) -> Mention | None:
-    """Return the name at a line and column (from 1) of a file; None where there is none."""
+    """Return the name of the program at a line and column (from 1) of a file, also directly behind its last letter; None
+    where there is none."""
     return _at(session.mentions(path), line, column)
 
 
 def definitions(session: Session, path: Path, line: int, column: int) -> list[Location]:
-    """Return where the name at a line and column (from 1) is defined, or the start of the file that the text there names."""
+    """Return where the name at a line and column (from 1) is defined: in the file, else in one that it extends, or in that
+    of the sub-program; for a text that names a file its start, or the function named behind a colon. Empty where nothing is
+    found."""
     found = mention_at(session, path, line, column)
     if found is None:
         return list(_named_file(session, path, line, column))
@@ -51,7 +54,8 @@ def definitions(session: Session, path: Path, line: int, column: int) -> list[Lo
 
 
 def _own_symbol(session: Session, mention: Mention) -> Symbol:
-    """Return the symbol in the program that it is of: a field of a sub-program may be that of its only module."""
+    """Return the symbol of a name as its own program has it: an input or output of a sub-program without steps is that of
+    its only module."""
     symbol = mention.symbol
     if mention.program is not None and symbol[0] in ("inputs", "outputs"):
         structure = session.structure(mention.program)
@@ -60,7 +64,8 @@ def _own_symbol(session: Session, mention: Mention) -> Symbol:
 
 
 def _nearest(session: Session, program: Path, found: Mention) -> list[Location]:
-    """Return where that is defined to which a symbol belongs: the tool of a result that is not named."""
+    """Return where the owner of a name is defined that has no definition itself, such as the tool of a result, or the start
+    of the sub-program's file; empty where neither is found."""
     if len(found.symbol) > 2 and found.program is None:
         section, owner = found.symbol[:2]
         # A tool of an MCP server, as `files.read_file`, is defined where the server is.
@@ -69,6 +74,7 @@ def _nearest(session: Session, program: Path, found: Mention) -> list[Location]:
 
 
 def _definitions(session: Session, program: Path, symbol: Symbol) -> list[Location]:
+    """Return the definitions of a symbol in the file `program`, else in the first file that it extends which has one."""
     for file in session.bases(program):
         found = [_location(one, file) for one in session.mentions(file) if one.defines and one.symbol == symbol]
         if found:
@@ -77,10 +83,10 @@ def _definitions(session: Session, program: Path, symbol: Symbol) -> list[Locati
 
 
 def references(session: Session, path: Path, line: int, column: int, definitions_too: bool = True) -> list[Location]:
-    """Return the places where the name at a line and column (from 1) is used, in all files of the program and of programs
-    that run it.
+    """Return the places where the name at a line and column (from 1) is used, in all files of the program and of programs that
+    run it.
 
-    With `definitions_too` the places where it is defined are included.
+    With `definitions_too` the places where it is defined are included. Empty where there is no name.
     """
     at = mention_at(session, path, line, column)
     if at is None:
@@ -101,7 +107,8 @@ def _everywhere(session: Session, path: Path, symbol: Symbol) -> Iterator[tuple[
 
 
 def renamable(session: Session, path: Path, line: int, column: int) -> Mention:
-    """Return the name at a line and column (from 1) if it can be renamed; raise CannotRename if not."""
+    """Return the name at a line and column (from 1) if names of its section can be renamed (RENAMED: not those of inputs and
+    outputs); raise CannotRename if not, or where there is no name."""
     found = mention_at(session, path, line, column)
     if found is None:
         raise CannotRename("there is no name of the program here")
@@ -111,9 +118,9 @@ def renamable(session: Session, path: Path, line: int, column: int) -> Mention:
 
 
 def renamed(session: Session, path: Path, line: int, column: int, name: str) -> dict[Path, list[Edit]]:
-    """Return the edits, by file, that rename to `name` the name at a line and column (from 1); raise CannotRename where
-    that is not safe.
-    """
+    """Return the edits, by file, that rename to `name` the name at a line and column (from 1), in all files of the program
+    and of programs that run it; raise CannotRename where that is not safe: `name` is no name or is taken, a file cannot be
+    read, or the program would have an error."""
     found = renamable(session, path, line, column)
     if not IDENTIFIER.match(name):
         raise CannotRename(f"`{name}` cannot be a name: a name has letters, digits and _, and starts with no digit")
@@ -135,7 +142,7 @@ def renamed(session: Session, path: Path, line: int, column: int, name: str) -> 
 
 
 def _harmless(session: Session, path: Path, edits: dict[Path, list[Edit]]) -> None:
-    """Raise CannotRename where the program had more errors after the edits than before."""
+    """Raise CannotRename where the program at `path` would have more errors after the edits than it has now."""
     before = session.checked(path).compilation.errors
     texts = {file: edited(session.text(file), own) for file, own in edits.items()}
     after = Session(session.imports, session.folders, {**session.texts, **texts}).check(path).compilation.errors
@@ -146,7 +153,7 @@ def _harmless(session: Session, path: Path, edits: dict[Path, list[Edit]]) -> No
 
 
 def edited(text: Text, edits: Iterable[Edit]) -> str:
-    """Return the text with the edits made; they must not overlap."""
+    """Return the raw text with the edits made, whose places are those of the text before any; they must not overlap."""
     raw = text.raw
     for edit in sorted(edits, key=lambda one: (one.line, one.column), reverse=True):
         start, end = text.offset(edit.line, edit.column), text.offset(edit.line, edit.end_column)
@@ -163,7 +170,8 @@ def _readable(session: Session, file: Path) -> None:
 
 
 def _taken(symbol: Symbol, name: str, every: list[Mention]) -> Mention | None:
-    """Return the definition that has a name already where a symbol is to get it; of steps also around and inside loops."""
+    """Return the first definition among the mentions `every` that has the name which a symbol is to get, in the same section
+    (of steps at the same level, and in loops around or inside it); None where there is none."""
     for one in every:
         if not one.defines or one.symbol[0] != symbol[0] or len(one.symbol) != 2 or one.name != name:
             continue
@@ -195,7 +203,8 @@ def _location(mention: Mention, file: Path) -> Location:
 
 
 def _named_file(session: Session, path: Path, line: int, column: int) -> Iterator[Location]:
-    """Yield the file that the text at a place names, with the line of the function behind its colon."""
+    """Yield the file that the text at a place names, at the line of the function or class behind its colon, else at its
+    start; nothing where there is no such file, or the program may not read it."""
     root = session.parsed(path)
     node = _scalar_at(root, line, column) if root is not None else None
     named = _FILE.fullmatch(node.text) if node is not None else None

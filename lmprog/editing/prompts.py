@@ -23,8 +23,8 @@ LONGEST = 4000
 
 @dataclass(frozen=True)
 class Prompt:
-    """The messages of one call, each with `role` and `content`: its step and module, and in words the data row that its
-    values come from."""
+    """The messages of one LM call, each with `role` and `content`, with the path of its step, the id of its module, and in
+    words the data row that its values come from."""
 
     step: str
     module: str
@@ -33,14 +33,18 @@ class Prompt:
 
 
 class _NoTools(Resources):
-    """Resources that call no tool: an index of a corpus takes longer than somebody who points at a word would wait."""
+    """Resources whose tools are all fakes: to index a corpus takes longer than an editor should wait for a hover."""
 
     def tool(self, tool: Tool) -> Callable[..., Any]:
         return fake_tool(tool)
 
 
 def prompts(draft: Draft, plan: Plan) -> list[Prompt]:
-    """Return the prompts of a program for its first row, or for values of its inputs' types where it has no local rows."""
+    """Return the prompts of a program for its first local row, or for made-up values of its inputs' types where it has none, as
+    a dry run makes them, in the order of the plan; no tool is called. Not to be called in a running event loop.
+
+    Raises TimeoutError where the dry run takes longer than SECONDS (5).
+    """
     split = next((name for name, rows in draft.rows.items() if rows), None)
     if split is not None:
         first = draft.rows[split][0]
@@ -62,7 +66,7 @@ def prompts(draft: Draft, plan: Plan) -> list[Prompt]:
 
 
 def shown(prompt: Prompt) -> str:
-    """Return a prompt as Markdown, each message below its role."""
+    """Return a prompt as Markdown, each message below its role, cut after LONGEST (4,000) characters."""
     parts = [f"**Prompt** of `{prompt.step}` for {prompt.row}"]
     for message in prompt.messages:
         text = message_text(message)
@@ -73,6 +77,7 @@ def shown(prompt: Prompt) -> str:
 
 
 def _longest_run(text: str) -> int:
+    """Return the length of the longest run of backquotes in a text."""
     longest = run = 0
     for character in text:
         run = run + 1 if character == "`" else 0

@@ -17,14 +17,14 @@ DEMOS = ListOf(UNKNOWN)
 
 
 def steps_by_path(draft: Draft) -> dict[str, Step]:
-    """Return all steps of a program by their paths."""
+    """Return all steps of a program, those inside loops included, by their paths (`loop.answer`), as far as they could be
+    read."""
     return {step.path: step for step in walk(draft.steps)}
 
 
 def visible_steps(draft: Draft, level: str) -> dict[str, Step]:
-    """Return the steps, by id, that an expression can read inside the loops `level` (`outer.inner.`): their own and those
-    around them.
-    """
+    """Return the steps, by id, whose outputs an expression can read inside the loops `level` (`outer.inner.`; empty: at the
+    top): those of the innermost loop and those around it."""
     found = {}
     for path, step in steps_by_path(draft).items():
         around = path.rpartition(".")[0]
@@ -37,7 +37,8 @@ def roots(draft: Draft, at: tuple[str, ...], level: str, owner: tuple[str, ...])
     """Return the first names that an expression can read at a place (`at`: its keys, with `*` for the author's names), with
     their types.
 
-    `level` are the loops around it, `owner` its section and id, such as ("steps", path).
+    `level` are the ids of the loops around it, each with a dot, `owner` its section and id, such as ("steps", path); empty for
+    other places.
     """
     section = at[0] if at else ""
     if section in ("lms", "tools", "export"):
@@ -71,12 +72,13 @@ def roots(draft: Draft, at: tuple[str, ...], level: str, owner: tuple[str, ...])
 
 
 def _of_a_run(draft: Draft) -> dict[str, Type]:
-    """Return the roots of what looks back on a run."""
+    """Return the types of the first names with which metrics and tests read a run that has ended: `outputs` and `trace`."""
     return {"outputs": Object(tuple(draft.output_types.items())), "trace": trace_type(draft.modules)}
 
 
 def layout_names(draft: Draft, module: str, role: str) -> dict[str, Type]:
-    """Return the names that the template of a module for `role` (`system`, `user`, ...) can read, with their types."""
+    """Return the names that the template of a module for `role` (`system`, `user`, `assistant`) can read, with their types;
+    without inputs for an id that is no module."""
     found = draft.modules.get(module)
     known: dict[str, Type] = {"vars": draft.var_types, "instructions": STR, "demos": DEMOS}
     if found is not None:
@@ -87,7 +89,8 @@ def layout_names(draft: Draft, module: str, role: str) -> dict[str, Type]:
 
 
 def fields(known: Mapping[str, Type], names: Sequence[str]) -> dict[str, Type]:
-    """Return the fields of the value that the dotted name `names` reads, with their types; empty where none are known.
+    """Return the fields of the value that the dotted name `names` reads, with their types; empty where it is no object or not
+    known. For no names they are the first names themselves.
 
     `known` has the types of the first names.
     """
@@ -107,7 +110,7 @@ def without_absence(kind: Type | None) -> Type | None:
 
 
 def signature(module: Module) -> str:
-    """Return a module's inputs and outputs in one line."""
+    """Return a module as one line, `id(input: type, ...) -> {output: type, ...}`."""
     takes = ", ".join(f"{name}: {one.type}" for name, one in module.inputs.items())
     gives = ", ".join(f"{name}: {one.type}" for name, one in module.outputs.items())
     return f"{module.id}({takes}) -> {{{gives}}}"
@@ -119,7 +122,8 @@ def counted(calls: int) -> str:
 
 
 def most_calls(plan: Plan) -> dict[str, int]:
-    """Return the most LM calls of one run by step path; a loop has the sum of its steps."""
+    """Return the most LM calls of one run by the path of the step; a loop has the sum of its steps, a step that runs a
+    sub-program its calls. Steps without LM calls are left out."""
     found: dict[str, int] = {}
     known = bounds(plan)
     own = {id(step.action): step.path for step in walk(plan.steps) if step.action is not None}

@@ -1,4 +1,4 @@
-"""The programs that an editor has open: their texts, what a check found in each, and the names in them."""
+"""The programs that an editor has open: their texts, the result of the last check of each, and the names in them."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _EXTENDS = re.compile(r"^extends[ \t]*:", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Checked:
-    """The result of checking the program at `path` with its text in the editor: findings, draft and plan, in
-    `compilation`.
+    """The result of checking the program at `path` with its `text` in the editor then (empty: it was not open): findings, draft
+    and plan, in `compilation`.
 
     `seen` are all files that the check looked at.
     """
@@ -44,7 +44,7 @@ class Checked:
 
     @property
     def by_file(self) -> dict[Path, list[Finding]]:
-        """The findings by file; the program's own file is always among them."""
+        """The findings by the resolved path of their file; the program's own file is always among them."""
         found: dict[Path, list[Finding]] = {self.path: []}
         for finding in self.compilation.findings:
             found.setdefault(Path(os.path.abspath(finding.file)).resolve(), []).append(finding)
@@ -88,14 +88,15 @@ class Session:
         return path.suffix in (".yaml", ".yml") and Source(path, path.name, self.text(path).raw, path.parent).is_program
 
     def close(self, path: Path) -> None:
-        """Forget a file that the editor has closed."""
+        """Forget the text and the checks of a file that the editor has closed."""
         for known in (self.texts, self._checked, self._drafts, self._plans, self._prompts, self._mentions):
             known.pop(path, None)
 
     # what a check says
 
     def check(self, path: Path) -> Checked:
-        """Compile a program from the texts of the editor."""
+        """Compile the program at `path`, with the editor's texts in place of the files that it has open; keep the result,
+        and its draft and plan where it has them, and return it."""
         with reading(dict(self.texts)) as seen:
             compilation = compile_file(
                 path,
@@ -113,14 +114,13 @@ class Session:
         return checked
 
     def checked(self, path: Path) -> Checked:
-        """Return the last check of a program, repeated if its own text has changed since."""
+        """Return the last check of a program; a new one where there is none, or the editor's text of its own file has
+        changed since (changes of other files do not count)."""
         last = self._checked.get(path)
         return last if last is not None and last.text == self.texts.get(path, "") else self.check(path)
 
     def depending(self, path: Path) -> list[Path]:
-        """Return the open programs whose last check looked at the file `path`; that file first, if it is an open program
-        itself.
-        """
+        """Return the open files whose last check looked at the file `path`; that file first, if it is open itself."""
         return sorted(
             (open for open in self.texts if open == path or ((last := self._checked.get(open)) and path in last.seen)),
             key=lambda open: open != path,
@@ -135,7 +135,8 @@ class Session:
         return self._plans.get(path)
 
     def prompts(self, path: Path) -> list[Prompt]:
-        """Return the prompts of a program for its first row; empty until a check has found no error."""
+        """Return the prompts of a program for its first row, by the last check without errors; empty until there is one.
+        Raises what a dry run raises."""
         plan, draft = self._plans.get(path), self._drafts.get(path)
         if plan is None or draft is None:
             return []
@@ -175,7 +176,7 @@ class Session:
         return Structure(whole if whole is not None else own)
 
     def mentions(self, path: Path) -> list[Mention]:
-        """Return the names in a file; none where it cannot be read."""
+        """Return the names in a file, in its order, as the editor holds it; empty where nothing of it can be read."""
         roots = [self.parsed(file) for file in self.bases(path)]
         kept = self._mentions.get(path)
         # A text that has not changed has the very same tree.
@@ -187,21 +188,22 @@ class Session:
         return found
 
     def bases(self, path: Path) -> list[Path]:
-        """Return a file, the file that it extends, the one that that extends, and so on."""
+        """Return the file `path`, the file that it extends, and so on to the one that extends none; a file that is reached
+        again ends the list."""
         found = [path]
         while (base := self._base(found[-1])) is not None and base not in found:
             found.append(base)
         return found
 
     def _base(self, path: Path) -> Path | None:
+        """Return the file that a file extends, which need not exist; None where it extends none."""
         root = self.parsed(path)
         named = root.value("extends") if root is not None else None
         return (path.parent / named).resolve() if isinstance(named, str) else None
 
     def family(self, path: Path) -> list[Path]:
-        """Return all files of the program that a file belongs to: the files that it extends, and overlays of these in the
-        workspace.
-        """
+        """Return all files of the program that a file belongs to: itself, the files that it extends, and the open files and
+        files of the workspace that extend the last of these, directly or through others."""
         bases = self.bases(path)
         found = dict.fromkeys(bases)
         overlays = {file: self.bases(file) for file in self._overlays(bases[-1]) if file not in found}
@@ -211,7 +213,8 @@ class Session:
         return list(found)
 
     def callers(self, files: Collection[Path]) -> list[Path]:
-        """Return the files in the workspace that seem to run one of the programs `files`, because their text names its file."""
+        """Return the open files and files of the workspace, `files` left out, that seem to run one of the programs `files`:
+        their text has `program:` and the name of its file."""
         names = {file.name for file in files}
         found = (file for file in self._yaml_files(files) if file not in files)
         return [
@@ -227,9 +230,9 @@ class Session:
         return [file for file in dict.fromkeys(every) if file.suffix in (".yaml", ".yml")]
 
     def _below(self, folder: Path) -> Iterator[Path]:
-        """Yield the YAML files below a folder; of a stranger's workspace without links that lead outside of it."""
+        """Yield the YAML files below a folder; in a workspace that is not trusted without links that lead outside of it."""
         return (file for file in yaml_files(folder) if refusal(file, self.confines(file)) is None)
 
     def _overlays(self, base: Path) -> Iterator[Path]:
-        """Return the files in the workspace, or else in the base's folder, that extend some other file."""
+        """Yield the open files, and those of the workspace or else of the base's folder, that extend some file."""
         return (file for file in self._yaml_files([base]) if _EXTENDS.search(self.text(file).raw))

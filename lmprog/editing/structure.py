@@ -21,9 +21,10 @@ class Target:
 
 @dataclass
 class Structure:
-    """The steps (by level and id), modules and tools of a program, with those of the file that it extends.
+    """The steps of a program by level and id, and its other sections in `root`, its YAML tree with the file that it extends
+    laid under it; half-typed parts are absent.
 
-    A level is named by the ids of the loops around it (`outer.inner.`); `root` is the program's YAML tree.
+    A level is named by the ids of the loops around it (`outer.inner.`; empty at the top).
     """
 
     root: Mapping
@@ -59,7 +60,8 @@ class Structure:
             level = f"{level}." if level else ""
 
     def visible(self, level: str) -> list[str]:
-        """Return the ids of the steps that an expression inside the loops `level` can read."""
+        """Return the ids of the steps that an expression inside the loops `level` can read, those of the innermost loop
+        first."""
         found = dict.fromkeys(self.levels.get(level, ()))
         while level:
             level = level[:-1].rpartition(".")[0]
@@ -68,7 +70,7 @@ class Structure:
         return list(found)
 
     def step_node(self, path: str) -> Mapping | None:
-        """Return the node of a step by its path; None where there is no such step."""
+        """Return the YAML node of a step by its path (`loop.answer`); None where there is no such step."""
         level, _, id = path.rpartition(".")
         return self.levels.get(f"{level}." if level else "", {}).get(id)
 

@@ -49,12 +49,13 @@ class Text:
         return self._starts[line - 1] + min(max(0, column - 1), len(self.lines[line - 1]))
 
     def place(self, offset: int) -> tuple[int, int]:
-        """Return the compiler's line and column for an offset."""
+        """Return the line and column (from 1) for an offset; the nearest place where the text has no such offset."""
         line = bisect_right(self._starts, max(0, min(offset, len(self.raw))))
         return line, max(0, min(offset, len(self.raw))) - self._starts[line - 1] + 1
 
     def to_editor(self, offset: int, units: Units = "utf-16") -> tuple[int, int]:
-        """Return an editor's line and position (from 0) for an offset; `units` says what the editor counts within a line."""
+        """Return an editor's line and position (from 0) for an offset, or the nearest place; `units` are those that the
+        editor counts within a line."""
         offset = max(0, min(offset, len(self.raw)))
         line = bisect_right(self._editor_starts, offset) - 1
         return line, _length(self.raw[self._editor_starts[line] : offset], units)
@@ -78,6 +79,7 @@ class Text:
 
 
 def _length(text: str, units: Units) -> int:
+    """Return the length of a text in an editor's units."""
     if units == "utf-32" or text.isascii():
         return len(text)
     if units == "utf-8":
