@@ -104,9 +104,9 @@ class Resources:
         return kept[1]
 
     def tool(self, tool: Tool) -> Callable[..., Any]:
-        """Return an async function that takes the tool's arguments by name and returns its result. It is made once: a
-        recording's where there is one, a fake in a dry run (of a tool that writes or is not on this machine) and without
-        `imports`, else the real one. Raises UsageError where the tool cannot be made."""
+        """Return an async function that takes the tool's arguments by name and returns its result, or raises ToolFailed. It
+        is made once: a recording's where there is one, a fake in a dry run (of a tool that writes or is not on this machine)
+        and without `imports` (but for searches), else the real one. Raises UsageError where the tool cannot be made."""
         kept = self._tools.get(id(tool))
         if kept is None:
             if self.recording is not None:
