@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lmprog.blame import Kind
 from lmprog.errors import Handled
@@ -23,6 +25,25 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A failure that ended no run, because the `on_error` of a step stood in for it: the path of that step, with the steps
+    of outer programs and the turns of loops (`step`), and the failure."""
+
+    step: str
+    failure: Failure
+
+    def as_json(self) -> dict[str, str]:
+        """Return the entry as a dictionary: `step`, `kind` and `error`."""
+        return {"step": self.step, "kind": self.failure.kind, "error": str(self.failure)}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Recovered:
+        """Return the entry that `as_json` wrote."""
+        path, _, message = entry["error"].partition(": ")
+        return cls(entry["step"], Failure(entry["kind"], message, path))
 
 
 class StepFailed(Handled):

@@ -48,6 +48,18 @@ class ShownRows:
         `error` or the metric's `feedback` if any."""
         return [self._answer(score) for score in scores.rows[:ROWS]]
 
+    def recovered(self, scores: Scores) -> list[dict[str, Any]]:
+        """Return an entry for each run in which an `on_error` answered a failure: its place among the scores (`run`) and the
+        `failures`, without their messages where the program has private values."""
+        found = []
+        for run, score in enumerate(scores.rows):
+            entries = [each.as_json() for each in score.result.recovered]
+            for entry in entries:
+                entry["error"] = f"{entry['step']}: not shown" if self.guarded else short(entry["error"])
+            if entries:
+                found.append({"run": run, "failures": entries})
+        return found
+
     def _answer(self, score: RowScore) -> dict[str, Any]:
         outputs = score.result.outputs or {}
         found: dict[str, Any] = {

@@ -296,6 +296,7 @@ def _test(whole: Sequence[Scores], compared: Sequence[Scores], kept: int) -> dic
         "failures": {
             name: {kind: count for kind, (count, _) in scores.failures.items()} for name, (scores, _) in sides.items()
         },
+        "recovered": {name: [each.as_json() for each in scores.recovered] for name, (scores, _) in sides.items()},
         "doubt": doubt({name: scores for name, (scores, _) in sides.items()}),
     }
 
@@ -311,7 +312,7 @@ def _write_overlay(target: Path, spec: Path, candidate: Candidate, report: Mappi
     test = report["test"] and {
         name: value
         for name, value in report["test"].items()
-        if name not in ("outages", "failures") and value is not None
+        if name not in ("outages", "failures", "recovered") and value is not None
     }
     tuned = {
         "run": report["run_dir"],

@@ -132,7 +132,7 @@ STEP = Record(
         "timeout": Number(above=0, about="Seconds of one try of the whole step.", default="no limit", example="30"),
         "on_error": replace(
             ARGUMENTS,
-            about="Its outputs where it fails.",
+            about="Its outputs where it fails, whatever the cause; `run`, `eval` and `test` count the runs that it answered.",
             default="a failure ends the run",
             example="{label: other}",
         ),

@@ -12,6 +12,7 @@ from rich.table import Table
 from lmprog.boundary import terminal
 from lmprog.optimizers.staged.verdict import described
 from lmprog.reports.credit import share_line
+from lmprog.scoring.recovered import RecoveredRuns
 from lmprog.scoring.statistics import Estimate
 from lmprog.spending.amounts import spending
 from lmprog.spending.budget import Spent
@@ -183,6 +184,8 @@ def table(report: Mapping[str, Any]) -> None:
             failed = ", ".join(f"{count} {kind}" for kind, count in test["failures"][name].items())
             if failed:
                 console.print(f"  {name}, failed and scored lowest: {failed}", soft_wrap=True)
+            for each in (RecoveredRuns(**entry) for entry in test["recovered"][name]):
+                console.print(f"  {name}, {each}", soft_wrap=True)
             if test["outages"][name]:
                 console.print(
                     f"  {name}, left out since an outage ended them: {test['outages'][name]} rows", soft_wrap=True

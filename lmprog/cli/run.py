@@ -102,6 +102,10 @@ def command(
                 writer.write([*result.records, recorded(RunRecorder(program.plan), result, 0)])
             if stream:
                 click.echo(err=True)
+            for each in result.recovered:
+                click.echo(
+                    f"lmprog: step `{each.step}` failed and was answered by its `on_error`: {each.failure}", err=True
+                )
             if result.error is not None:
                 click.echo(f"lmprog: {result.error}", err=True)
                 sys.exit(exit_status([result.error.kind]))
@@ -136,6 +140,7 @@ async def _rows(
     from lmprog.compiler.rows.splits import text_columns
     from lmprog.errors import BudgetExceeded
     from lmprog.runtime.result import recorded
+    from lmprog.scoring.recovered import RecoveredCounts
     from lmprog.state import identity
     from lmprog.state.digests import digest
     from lmprog.state.origin import Origin
@@ -172,7 +177,7 @@ async def _rows(
             )
         if writer is not None:
             writer.drop_rows(file.traces[trace], file.missing_from, held)
-        to_do, kinds = file.to_do(), Counter[str]()
+        to_do, kinds, recovered = file.to_do(), Counter[str](), RecoveredCounts()
         chosen = compress(read_file(rows, texts), to_do) if any(to_do) else ()
         numbers, following = (compress(range(total), to_do) for _ in range(2))
         with RowProgress("rows", total, done) as progress:
@@ -183,7 +188,8 @@ async def _rows(
                     number = next(following)
                     if writer is not None:
                         writer.write([*result.records, recorded(recorder, result, number)])
-                    file.add(number, result.outputs, error)
+                    file.add(number, result.outputs, error, result.recovered)
+                    recovered.add(f"row {number}: ", result)
                     if result.error is not None:
                         kinds[result.error.kind] += 1
                     progress.advance()
@@ -191,6 +197,8 @@ async def _rows(
                 raise BudgetExceeded(
                     f"{error}; {out} holds {file.done + file.failed} of {total} rows: run again to go on"
                 ) from None
+    for each in recovered.runs():
+        click.echo(str(each), err=True)
     unreadable = kinds.pop("unreadable", 0)
     click.echo(
         f"{total} rows in {out}"

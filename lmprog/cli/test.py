@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 @click.option(
     "--fake",
     is_flag=True,
-    help="Answer with values of the declared types, and look only at whether each test runs; ask no model, call no tool "
-    "that writes.",
+    help="Answer with values of the declared types, and look only at whether each test runs: what it expects is not "
+    "compared. Ask no model, call no tool that writes.",
 )
 @ALLOW_WRITES
 @placed

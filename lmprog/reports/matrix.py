@@ -119,6 +119,7 @@ def matrix_lines(matrix: Matrix) -> list[str]:
         if column.error is not None:
             report.append(f"  not scored: {column.error}")
             continue
+        report += [f"  {each}" for each in column.scores.recovered]
         for metric, scores in column.metrics.items():
             report += [f"  {metric}: {line.strip()}" for line in _failures(scores)]
             if scores.judges.lm_calls:

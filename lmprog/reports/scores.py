@@ -72,8 +72,8 @@ class Evaluation:
 
 def document(shown: Evaluation) -> dict[str, Any]:
     """Return the evaluation as a dictionary: `program`, `spec`, `split`, `metric`, mean and interval, `n`,
-    `unreadable`, `errors`, `causes` and `failures` by kind, `usage`, and where there are any `of`, `judges`, `by` and
-    `confusions`."""
+    `unreadable`, `errors`, `causes` and `failures` by kind, `usage`, and where there are any `of`, `recovered`, `judges`,
+    `by` and `confusions`."""
     scores, part = shown.scores, {"of": shown.of} if shown.of > len(shown.rows) else {}
     found = {
         "program": shown.program.plan.name,
@@ -89,6 +89,8 @@ def document(shown: Evaluation) -> dict[str, Any]:
         "failures": {kind: {"count": count, "first": first} for kind, (count, first) in scores.failures.items()},
         "usage": scores.usage.as_json(),
     }
+    if scores.recovered:
+        found["recovered"] = [each.as_json() for each in scores.recovered]
     if scores.judges.lm_calls:
         found["judges"] = scores.judges.as_json()
     if (groups := shown.groups()) is not None:
@@ -108,6 +110,7 @@ def lines(shown: Evaluation) -> list[str]:
     report += own_failures(scores.failures)
     for kind, (count, first) in scores.causes.items():
         report.append(f"  {_runs(count)} failed ({kind}) and {'is' if count == 1 else 'are'} not scored: {first}")
+    report += [f"  {each}" for each in scores.recovered]
     report.append(f"  {scores.usage}")
     if scores.usage.forgiven:
         report.append("  forgiven in replies: " + _counted(scores.usage.forgiven))

@@ -12,7 +12,7 @@ from lmprog.reports.junit import attribute, clean, suite
 from lmprog.reports.markdown import tests as tests_table
 from lmprog.scoring.testing import Outcome
 
-_WORDS = {"passed": ("passed", "32"), "failed": ("FAILED", "31"), "error": ("ERROR ", "33")}
+_WORDS = {"passed": ("passed", "32"), "failed": ("FAILED", "31"), "error": ("ERROR ", "33"), "ran": ("ran   ", "32")}
 
 
 def line(outcome: Outcome, colour: bool = False) -> str:
@@ -30,7 +30,12 @@ def line(outcome: Outcome, colour: bool = False) -> str:
 def summary(outcomes: Sequence[Outcome]) -> str:
     """Return the counts of the outcomes in a line, as `3 tests: 2 passed, 1 failed`."""
     counts = Counter(outcome.status for outcome in outcomes)
-    named = ((counts["passed"], "passed"), (counts["failed"], "failed"), (counts["error"], "stopped by a provider"))
+    named = (
+        (counts["passed"], "passed"),
+        (counts["ran"], "ran"),
+        (counts["failed"], "failed"),
+        (counts["error"], "stopped by a provider"),
+    )
     parts = [f"{count} {name}" for count, name in named if count]
     return f"{len(outcomes)} test{'' if len(outcomes) == 1 else 's'}: {', '.join(parts)}"
 
@@ -38,10 +43,12 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 def as_json(outcomes: Sequence[Outcome]) -> str:
     """Return the outcomes as JSON.
 
-    `{"tests": [{"spec", "name", "status", "message", "score", "seconds"}], "passed", "failed", "errors"}`.
+    `{"tests": [{"spec", "name", "status", "message", "score", "seconds"}], "passed", "failed", "errors"}`, and in a dry run
+    `"ran"`.
     """
     counts = Counter(outcome.status for outcome in outcomes)
     found = {"passed": counts["passed"], "failed": counts["failed"], "errors": counts["error"]}
+    found |= {"ran": counts["ran"]} if counts["ran"] else {}
     tests = [outcome.as_json() for outcome in outcomes]
     return json.dumps({"tests": tests, **found}, indent=2, ensure_ascii=False) + "\n"
 
@@ -63,7 +70,7 @@ def _case(outcome: Outcome) -> str:
     where = f"  <testcase classname={attribute(str(outcome.spec))} name={attribute(outcome.name)} "
     where += f'file={attribute(str(outcome.spec))} time="{outcome.seconds:.3f}">'
     text = escape(clean(outcome.message))
-    if outcome.status == "passed":
+    if outcome.status in ("passed", "ran"):
         element = [f"    <system-out>{text}</system-out>"] if text else []
     else:
         kind = "failure" if outcome.status == "failed" else "error"

@@ -183,7 +183,8 @@ class Worker:
         result, error, limit = None, None, ""
         try:
             outputs, failure = await execution.execute(job.inputs)
-            result = Result(outputs, execution.run.records(), failure)
+            run = execution.run
+            result = Result(outputs, run.records(), failure, recovered=run.recovered())
         except BudgetExceeded as refused:
             limit = refused.limit
         except LmprogError as raised:

@@ -12,7 +12,7 @@ from lmprog.blame import Kind, is_own
 from lmprog.compiler.expressions.compiled import EvaluationError
 from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall, Value
 from lmprog.compiler.types.lattice import MAX_DEPTH, deeper
-from lmprog.failure import CANCELLED, Failure, StepFailed
+from lmprog.failure import CANCELLED, Failure, Recovered, StepFailed
 from lmprog.lms.lm import LM
 from lmprog.runtime.client_tools import ClientCalled
 from lmprog.runtime.module_call import call_module
@@ -115,9 +115,10 @@ class Execution:
                 return await self._foreach(step, scope, site)
             except EvaluationError as error:
                 raise StepFailed("expression", str(error), site.path) from error
-        except StepFailed:
+        except StepFailed as failed:
             if step.on_error is None:
                 raise
+            self.run.answered.append((site.place, Recovered(self.run.full_path(site.path), failed.failure)))
             return {name: value.evaluate(scope) for name, value in step.on_error.items()}
 
     async def _attempts(self, step: Step, scope: Scope, site: Site) -> Any:
@@ -247,6 +248,7 @@ class Execution:
             outputs, failure = await inner.execute(arguments, site.attempt)
         finally:
             run.calls.extend(((*site.place, *within), kind, fields) for within, kind, fields in inner.run.calls)
+            run.answered.extend(((*site.place, *within), found) for within, found in inner.run.answered)
         if failure is not None:
             if action.answers and is_own(failure.kind):
                 return {"answer": None}

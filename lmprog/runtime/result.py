@@ -9,7 +9,7 @@ from typing import Any
 from lmprog.blame import is_outage
 from lmprog.boundary.notebook import table
 from lmprog.errors import LmprogError
-from lmprog.failure import Failure
+from lmprog.failure import Failure, Recovered
 from lmprog.runtime.client_tools import ClientCalls
 from lmprog.traces.record import Invocation, Record, ToolInvocation
 from lmprog.traces.run_record import RunRecord, RunRecorder
@@ -30,6 +30,8 @@ class Result:
     inputs: Mapping[str, Any] = field(default_factory=dict, compare=False)
     client_calls: ClientCalls | None = None
     """The calls of a server's client's tools with which the run has ended, without outputs and without an error."""
+    recovered: Sequence[Recovered] = ()
+    """The failures of steps that their `on_error` answered, in the order of the plan: the run went on with what it gives."""
 
     def __repr__(self) -> str:
         said = f"error={str(self.error)!r}" if self.error is not None else f"outputs={self.outputs!r}"

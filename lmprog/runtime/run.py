@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmprog.compiler.plan import Plan
-from lmprog.failure import Failure
+from lmprog.failure import Failure, Recovered
 from lmprog.lms.lm import LM
 from lmprog.runtime.client_tools import ClientCalls, ClientTools
 from lmprog.runtime.events import CallEnded
@@ -63,6 +63,8 @@ class Run:
     """The fields of each call so far, but for the index of a module's call, which is known when the run has ended."""
     client_calls: ClientCalls | None = None
     """The calls of a client's tools with which the run has ended; None where it ended otherwise."""
+    answered: list[tuple[Place, Recovered]] = field(default_factory=list)
+    """The failures of steps that their `on_error` answered, each with the position of the step."""
 
     def client_of(self, site: Site) -> ClientTools | None:
         """Return the tools of a server's client for the agent at a position; None where it is offered none."""
@@ -94,6 +96,10 @@ class Run:
     def full_path(self, path: str) -> str:
         """Return a step's path with the outer programs' steps before it, as `outer_step/inner_step`."""
         return f"{self.parent}/{path}" if self.parent else path
+
+    def recovered(self) -> list[Recovered]:
+        """Return the failures that an `on_error` answered, in the order of the plan."""
+        return [found for _, found in sorted(self.answered, key=lambda entry: entry[0])]
 
     def records(self) -> list[Record]:
         """Return the records of the run's calls in the order of the plan, which does not depend on timing.

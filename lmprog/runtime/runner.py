@@ -69,7 +69,7 @@ class Here:
             trace.inputs = job.inputs
             trace.outputs, trace.error = await execution.execute(job.inputs)
         run = execution.run
-        return Result(trace.outputs, run.records(), trace.error, job.inputs, run.client_calls)
+        return Result(trace.outputs, run.records(), trace.error, job.inputs, run.client_calls, run.recovered())
 
 
 HERE = Here()

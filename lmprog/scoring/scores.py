@@ -11,8 +11,10 @@ from typing import Any
 from lmprog.blame import too_many_outages
 from lmprog.boundary.notebook import table
 from lmprog.errors import LmprogError, ProviderError, UsageError
+from lmprog.failure import Recovered
 from lmprog.runtime.result import Result, recorded
 from lmprog.scoring.metrics import MetricFailed
+from lmprog.scoring.recovered import RecoveredRuns, recovered_runs
 from lmprog.scoring.statistics import Difference, Estimate, estimate, paired
 from lmprog.traces.record import Record, ToolInvocation
 from lmprog.traces.run_record import RunRecord, RunRecorder
@@ -69,9 +71,14 @@ class RowScore:
         """Return the score as a dictionary: `row`, `repeat`, `score`, `feedback`, `outputs`, `error` and `kind` (of
         failure).
 
-        A run that failed by itself has both a score and an error. Scores by further metrics are in `metrics`, by id.
+        A run that failed by itself has both a score and an error. Failures that an `on_error` answered are in `recovered`,
+        scores by further metrics in `metrics`, by id; both are absent where there are none.
         """
-        more = {"metrics": {id: other.as_json() for id, other in self.others.items()}} if self.others else {}
+        more: dict[str, Any] = {}
+        if self.result.recovered:
+            more["recovered"] = [each.as_json() for each in self.result.recovered]
+        if self.others:
+            more["metrics"] = {id: other.as_json() for id, other in self.others.items()}
         return {
             "row": self.row,
             "repeat": self.repeat,
@@ -140,16 +147,23 @@ class Scores:
             return f"without a score: {error}"
 
     @staticmethod
-    def of_values(metric: str, values: Iterable[tuple[int, float | None]], kinds: Sequence[str | None] = ()) -> Scores:
+    def of_values(
+        metric: str,
+        values: Iterable[tuple[int, float | None]],
+        kinds: Sequence[str | None] = (),
+        recovered: Mapping[int, Sequence[Recovered]] = {},
+    ) -> Scores:
         """Return Scores made from saved values of a metric: pairs of a row's number and its score, None for an outage.
 
         The runs' outputs were not saved, so its results are empty. `kinds` are the kinds of the failures, in the order of the
-        values (None: it did not fail), and may be fewer than these.
+        values (None: it did not fail), and may be fewer than these. `recovered` are the failures that an `on_error` answered,
+        by the place of the value (from 0).
         """
         kept = list(values)
         given = [*kinds, *[None] * (len(kept) - len(kinds))]
         rows = [
-            RowScore(row, 0, value, Result(None, ()), kind=kind) for (row, value), kind in zip(kept, given, strict=True)
+            RowScore(row, 0, value, Result(None, (), recovered=recovered.get(place, ())), kind=kind)
+            for place, ((row, value), kind) in enumerate(zip(kept, given, strict=True))
         ]
         return Scores(metric, rows)
 
@@ -231,6 +245,12 @@ class Scores:
         """The number of runs that failed by themselves (scored lowest) and the message of the first, by kind of
         failure; empty without failures."""
         return _by_kind([row for row in self.rows if row.value is not None and row.kind is not None])
+
+    @cached_property
+    def recovered(self) -> list[RecoveredRuns]:
+        """The runs in which a step failed and its `on_error` answered, by step and kind of failure; they are scored by their
+        outputs, and no failures."""
+        return recovered_runs((f"row {row.row}: ", row.result) for row in self.rows)
 
     @property
     def usage(self) -> Usage:

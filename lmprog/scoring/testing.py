@@ -18,16 +18,19 @@ from lmprog.scoring.data import rows_of
 from lmprog.scoring.evaluation import aevaluate
 from lmprog.scoring.expectations import CLOSE, SHOWN, differences, untrue
 from lmprog.scoring.metrics import Scorer
+from lmprog.scoring.recovered import recovered_runs
 from lmprog.scoring.statistics import Estimate
 from lmprog.scoring.trace_scope import trace_of
 from lmprog.traces.record import Record
 
 Test = ExampleTest | GateTest
+Status = Literal["passed", "failed", "error", "ran"]
+"""The status of a test: `ran` is that of a dry run that came to its end, in which nothing was compared."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one test of a spec, by the test's name; its `status` is passed, failed, or error.
+    """The outcome of one test of a spec, by the test's name; its `status` is passed, failed, error, or, in a dry run, ran.
 
     `error` is an outage or a failure of the machine, which says nothing about the program. `message` says why the test did not
     pass, and of one that passed its score, if it has one; `seconds` is its time, `score` the score of a gate (None: it is no
@@ -36,7 +39,7 @@ class Outcome:
 
     spec: Path
     name: str
-    status: Literal["passed", "failed", "error"]
+    status: Status
     message: str = ""
     """The reason why the test did not pass, a line for each difference; where it passed, the score of a gate or by the
     test's metric, else empty."""
@@ -74,7 +77,7 @@ async def outcomes(
     other.
 
     At most the program's concurrency of examples run at a time. `on_run` is called after each run, for a progress bar (None:
-    nothing is). With `compared` False (a dry run) outputs and scores are not looked at: a test passes where none of its runs
+    nothing is). With `compared` False (a dry run) outputs and scores are not looked at: a test `ran` where none of its runs
     fails. Nothing is raised for a test: its outcome has the error.
     """
     tell = on_run or (lambda: None)
@@ -103,11 +106,12 @@ async def _example(
     started = time.perf_counter()
     records: Sequence[Record] = ()
     judged: list[Record] = []
-    status: Literal["passed", "failed", "error"] = "passed"
+    status: Status = "passed"
     message = ""
     try:
         result = await program.run(test.inputs, example=f"test {test.name}")
         records = result.records
+        answered = [str(each) for each in recovered_runs([("", result)])]
         if result.error is not None:
             status, message = "error" if is_outage(result.error.kind) else "failed", str(result.error)
         elif compared:
@@ -116,7 +120,9 @@ async def _example(
             if test.metric is not None:
                 line, reached = await _scored(program, test, result, judged)
                 (right if reached else wrong).append(line)
-            status, message = "failed" if wrong else "passed", "\n".join(wrong or right)
+            status, message = "failed" if wrong else "passed", "\n".join([*(wrong or right), *answered])
+        else:
+            status, message = "ran", "\n".join(["what it expects is not compared with fake replies", *answered])
     except LmprogError as error:
         status, message = _of(error), str(error)
     tell()
@@ -145,7 +151,7 @@ async def _gate(program: Program, spec: Path, test: GateTest, tell: Callable[[],
     started = time.perf_counter()
     score: Estimate | None = None
     records: list[Record] = []
-    status: Literal["passed", "failed", "error"]
+    status: Status
     try:
         rows = rows_of(program.plan, test.data)
         scores = (await aevaluate(program, rows, test.metric, on_row=lambda row: tell())).checked()
@@ -156,7 +162,7 @@ async def _gate(program: Program, spec: Path, test: GateTest, tell: Callable[[],
             message = f"{test.metric} {score} on the other {score.n} rows of {test.data}"
         elif not compared:
             score = None
-            status = "failed" if scores.causes or scores.failures else "passed"
+            status = "failed" if scores.causes or scores.failures else "ran"
             message = f"{len(rows)} rows of {test.data} were run; the score of fake replies is not compared"
         else:
             reached = score.mean >= test.at_least - CLOSE
@@ -164,9 +170,8 @@ async def _gate(program: Program, spec: Path, test: GateTest, tell: Callable[[],
             low = "at least" if reached else "below"
             message = f"{test.metric} {score} on {score.n} rows of {test.data}: {low} {100 * test.at_least:g}%"
         causes = {**scores.causes, **scores.failures}
-        message = "\n".join(
-            [*(f"{count} runs failed ({kind}): {first}" for kind, (count, first) in causes.items()), message]
-        )
+        failed = [f"{count} runs failed ({kind}): {first}" for kind, (count, first) in causes.items()]
+        message = "\n".join([*failed, *map(str, scores.recovered), message])
     except LmprogError as error:
         status, message = _of(error), str(error)
     return Outcome(spec, test.name, status, message, time.perf_counter() - started, score, records)

@@ -221,7 +221,7 @@ class Running:
                 made = execution.run.client_calls
                 if trace.outputs is None and error is None and made is None:
                     error = Failure("cancelled", "the run was cut short", "run")
-                run = self._recorder.record(
+                record = self._recorder.record(
                     inputs,
                     trace.outputs,
                     error,
@@ -230,8 +230,9 @@ class Running:
                     tags=options.tags,
                     client_calls=made.calls if made else (),
                 )
-                self._keep(self.trace, [*(replace(record, example=id) for record in records), run])
-        return Result(trace.outputs, records, trace.error, inputs, execution.run.client_calls)
+                self._keep(self.trace, [*(replace(call, example=id) for call in records), record])
+        run = execution.run
+        return Result(trace.outputs, records, trace.error, inputs, run.client_calls, run.recovered())
 
     def _keep(self, trace: TraceWriter, records: Sequence[Record | RunRecord]) -> None:
         """Append the records to the trace. Raises Refused where that fails, and prints why."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from lmprog.compiler.yaml.whole_file import whole_file
 from lmprog.errors import UsageError
+from lmprog.failure import Recovered
 from lmprog.state import identity
 from lmprog.state.json_lines import PassedOver, as_line, cut_torn_line, object_in
 from lmprog.state.origin import Origin, beside, read_origin
@@ -25,7 +26,8 @@ CUT = "the command was cut off after this row had called a tool that writes"
 class OutFile:
     """The file of the outputs of a run over rows; a context manager, and the only writer of the file.
 
-    A row has a line `{"row", "outputs", "error"}`, with `"wrote": true` where it failed after a call of a tool that writes.
+    A row has a line `{"row", "outputs", "error"}`, with `"wrote": true` where it failed after a call of a tool that writes,
+    and with `"recovered"`, a list of failures, where steps failed and were answered by their `on_error`.
     Rows without a line, or whose line has an error, are still to be run; those with `wrote` only with `repeat_writes`. New
     lines are appended, so that nothing is lost by a kill; when the file is closed it gets one line for each row, in the
     order of the rows. Raises UsageError for a file that no run has written, or that was begun from other sources, and
@@ -160,15 +162,21 @@ class OutFile:
         if row not in self._wrote:
             self._append(row, None, CUT, wrote=True)
 
-    def add(self, row: int, outputs: Mapping[str, Any] | None, error: str | None) -> None:
+    def add(
+        self, row: int, outputs: Mapping[str, Any] | None, error: str | None, recovered: Sequence[Recovered] = ()
+    ) -> None:
         """Add the line of a row that has ended: its number, its outputs (None: it failed), or its error (None: it did
-        not). Raises UsageError where a source file of the run has changed since it began."""
-        self._append(row, outputs, error, wrote=error is not None and row in self._wrote)
+        not), and the failures that an `on_error` answered, where there are any. Raises UsageError where a source file of the
+        run has changed since it began."""
+        more = {"recovered": [each.as_json() for each in recovered]} if recovered else {}
+        self._append(row, outputs, error, wrote=error is not None and row in self._wrote, **more)
 
-    def _append(self, row: int, outputs: Mapping[str, Any] | None, error: str | None, *, wrote: bool) -> None:
+    def _append(
+        self, row: int, outputs: Mapping[str, Any] | None, error: str | None, *, wrote: bool, **more: Any
+    ) -> None:
         if self._unchanged is not None:
             self._unchanged.require()
-        line = as_line({"row": row, "outputs": outputs, "error": error, **({"wrote": True} if wrote else {})})
+        line = as_line({"row": row, "outputs": outputs, "error": error, **({"wrote": True} if wrote else {}), **more})
         self._file.write(line)
         self._file.flush()
         self._note(row, self._end, error, wrote)
@@ -206,4 +214,4 @@ def _strange(path: Path) -> str:
 
 
 def _is_line(found: Mapping[str, Any]) -> bool:
-    return found.keys() - {"wrote"} == {"row", "outputs", "error"}
+    return found.keys() - {"wrote", "recovered"} == {"row", "outputs", "error"}

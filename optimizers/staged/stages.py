@@ -19,6 +19,7 @@ from lmprog.blame import too_many_outages
 from lmprog.compiler.plan import Optimize, Stage
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.extras import require
+from lmprog.failure import Recovered
 from lmprog.lms import making
 from lmprog.lms.answer_file import AnswerCache
 from lmprog.lms.response_cache import RunResponseCache
@@ -325,7 +326,10 @@ def _tested(
                 values = [score.value for score in (scores if by_version else scores.checked()).rows]
                 shown = {"answers": to_show.answers(scores), **({} if by_version else {"rows": to_show.rows(rows)})}
                 journal.keep(f"kinds/{digest}", [score.kind for score in scores.rows])
+                journal.keep(f"recovered/{digest}", to_show.recovered(scores))
                 journal.keep(f"test/{digest}", values, metric=metric, **shown)
-            scored[digest] = Scores.of_values(metric, enumerate(values), journal.recall(f"kinds/{digest}") or ())
+            kinds, answered = journal.recall(f"kinds/{digest}") or (), journal.recall(f"recovered/{digest}") or ()
+            recovered = {entry["run"]: list(map(Recovered.from_json, entry["failures"])) for entry in answered}
+            scored[digest] = Scores.of_values(metric, enumerate(values), kinds, recovered)
         by_version.append(scored[digest])
     return by_version

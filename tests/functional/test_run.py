@@ -122,6 +122,31 @@ def test_failed_rows_are_lines_too(cli, spec, rows, tmp_path, provider) -> None:
     assert "who are you" in lines(out)[1]["error"]
 
 
+def test_rows_that_an_on_error_answered_say_so_and_are_not_run_again(
+    cli, write, rows, tmp_path, provider, spec
+) -> None:
+    spec = write(SPEC.replace('"${{ inputs.text }}"}', '"${{ inputs.text }}"}, on_error: {label: billing}'))
+    failure = (401, {}, json.dumps({"error": {"message": "who are you"}}))
+    provider.otherwise = lambda text: failure if text.startswith("t1") else "refund"
+    out = tmp_path / "out.jsonl"
+    status, _, err = cli("run", spec, "--inputs", rows, "--out", out)
+    said = (
+        "1 run: step `sort` failed (provider) and was answered by its `on_error`: row 1: sort: openai/x gave no answer"
+    )
+    assert (status, err.startswith(said), err.endswith(f"3 rows in {out}\n")) == (0, True, True)
+    found = lines(out)
+    assert [line.get("recovered") is None for line in found] == [True, False, True]
+    assert (found[1]["error"], found[1]["recovered"][0]["step"]) == (None, "sort")
+    asked = len(provider.requests)
+    assert cli("run", spec, "--inputs", rows, "--out", out)[0] == 0
+    assert len(provider.requests) == asked and lines(out) == found
+    status, out, err = cli("run", spec, "--input", "text=t1")
+    assert (status, json.loads(out)["label"]) == (0, "billing")
+    assert err.startswith(
+        "lmprog: step `sort` failed and was answered by its `on_error`: sort: openai/x gave no answer"
+    )
+
+
 def test_a_row_without_an_input_is_no_fault_of_a_provider(cli, spec, write, tmp_path, provider) -> None:
     rows = write('{"text": "a"}\n{"txt": "b"}\n', "rows.jsonl")
     status, _, _ = cli("run", spec, "--inputs", rows, "--fake", "--out", tmp_path / "out.jsonl")

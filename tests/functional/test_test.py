@@ -94,6 +94,20 @@ def test_a_reply_that_cannot_be_read_is_a_failed_test(cli, spec, provider) -> No
     assert '\n        sort: label: "what?" is not one of billing, refund\n' in out
 
 
+def test_what_an_on_error_answered_is_said_of_tests_that_pass(cli, spec, write, provider) -> None:
+    write(
+        SPEC.replace(
+            'sort, with: {text: "${{ inputs.text }}"}',
+            'sort, with: {text: "${{ inputs.text }}"}, on_error: {label: refund}',
+        )
+    )
+    provider.otherwise = lambda text: FAILURE if text in ("12", "4", "5") else said(text)
+    status, out, _ = cli("test", spec)
+    assert (status, out.splitlines()[-1]) == (0, "4 tests: 4 passed")
+    assert "        1 run: step `sort` failed (provider) and was answered by its `on_error`: sort: " in out
+    assert out.count("        2 runs: step `sort` failed (provider) and was answered by its `on_error`: row 4: ") == 2
+
+
 def test_a_gate_counts_what_fails_by_itself_as_lowest(cli, spec, write) -> None:
     write("def measure(text: str) -> float:\n    return {5: None}.get(int(text), len(text) * 0.1)\n", "tools.py")
     status, out, _ = cli("test", spec)
@@ -202,8 +216,9 @@ def test_fake_replies_show_whether_each_test_runs(cli, spec, write, provider) ->
     status, out, err = cli("test", spec, "--fake")
     assert (status, err, len(provider.requests)) == (0, "", 0)
     assert out.count("10 rows of test were run; the score of fake replies is not compared") == 2
-    assert out.endswith("4 tests: 4 passed\n")
+    assert out.count("what it expects is not compared with fake replies") == 2 and "passed" not in out
+    assert out.endswith("4 tests: 4 ran\n")
     write("def measure(text: str) -> float:\n    return None if text == '5' else 0.1\n", "tools.py")
     status, out, _ = cli("test", spec, "--fake")
     assert status == 1 and "1 runs failed (tool): row 5: measure" in out
-    assert out.endswith("4 tests: 2 passed, 2 failed\n")
+    assert out.endswith("4 tests: 2 ran, 2 failed\n")

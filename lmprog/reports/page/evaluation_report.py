@@ -129,10 +129,13 @@ class EvaluationReport:
         return self.matrix.remarks
 
     def failures(self, which: Evaluation) -> list[str]:
-        """Return lines with the number of failed runs of each kind."""
+        """Return lines with the number of failed runs of each kind, and of runs that an `on_error` answered."""
         if which.error is not None:
             return [which.error]
-        return list(dict.fromkeys(line for scores in which.metrics.values() for line in self._failures(scores)))
+        answered = which.scores.recovered
+        recovered = [each.without_reason if self._guarded else str(each) for each in answered]
+        own = (line for scores in which.metrics.values() for line in self._failures(scores))
+        return [*dict.fromkeys(own), *recovered]
 
     def _failures(self, scores: Scores) -> list[str]:
         if self._guarded:

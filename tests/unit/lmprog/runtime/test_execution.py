@@ -311,6 +311,37 @@ def test_on_error_stands_in_for_the_outputs(program, scripted) -> None:
     result = program(spec, scripted(lambda request: next(replies)))(text="a")
     assert result.outputs == {"number": -1, "more": 4}
     assert [made.error is None for made in result.trace] == [False, False, False, True]
+    assert [(each.step, each.failure.kind) for each in result.recovered] == [("ask", "unreadable")]
+
+
+def test_the_failures_that_on_error_answered_are_in_the_order_of_the_plan_also_those_of_sub_programs(
+    program, scripted, write
+) -> None:
+    write(
+        """
+        lmprog: 1
+        inputs: {numbers: "list[int]"}
+        outputs: {first: "${{ steps.first.value }}"}
+        steps: {first: {value: "${{ inputs.numbers[0] }}", on_error: {value: 0}}}
+    """,
+        "inner.yaml",
+    )
+    spec = """
+        inputs: {numbers: "list[int]"}
+        outputs: {sum: "${{ steps.own.value + steps.whole.first }}"}
+        steps:
+          own: {value: "${{ inputs.numbers[1] }}", on_error: {value: 1}}
+          whole: {program: inner.yaml, with: {numbers: "${{ inputs.numbers }}"}, needs: [own]}
+    """
+    made = program(spec)
+    result = made(numbers=[])
+    assert result.outputs == {"sum": 1}
+    assert [(each.step, each.failure.kind) for each in result.recovered] == [
+        ("own", "expression"),
+        ("whole/first", "expression"),
+    ]
+    assert [each.step for each in made(numbers=[2]).recovered] == ["own"]
+    assert made(numbers=[2, 3]).recovered == []
 
 
 def test_on_error_covers_an_expression_that_cannot_be_computed(program, scripted) -> None:

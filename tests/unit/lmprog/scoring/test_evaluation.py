@@ -14,6 +14,7 @@ import pytest
 import lmprog
 from lmprog import LmprogError, ProviderError, UsageError, evaluate
 from lmprog.compiler.spec_tests import GateTest
+from lmprog.reports.scores import Evaluation, document, lines
 from lmprog.runtime.result import Result
 from lmprog.scoring.evaluation import RowScore, Scores, aevaluate
 from lmprog.scoring.testing import Outcome, outcomes
@@ -66,6 +67,31 @@ def test_a_provider_failure_is_not_scored(counting) -> None:
     assert 1 not in scores.by_row
     assert [(row.row, row.cause, row.kind) for row in scores.errors] == [(1, "ask: down", "provider")]
     assert scores.mean == pytest.approx(2 / 5)
+
+
+def test_runs_that_an_on_error_answered_are_scored_and_counted(program, scripted, write) -> None:
+    write('{"text": "0", "wanted": 0}\n', "dev.jsonl")
+    spec = SPEC.replace(
+        'with: {text: "${{ inputs.text }}"}', 'with: {text: "${{ inputs.text }}"}, on_error: {number: 0}'
+    )
+    answers = {"1": ProviderError("down"), "2": "none", "4": "none either"}
+    files = {"metrics__py": "def exact(number, wanted):\n    return number == wanted\n"}
+    made = program(spec, scripted(lambda request: answers.get(said(request), "1")), **files)
+    scores = evaluate(made, ROWS, "exact")
+    assert (scores.failures, scores.errors, scores.by_row[1], scores.by_row[2]) == ({}, [], 0.0, 1.0)
+    assert [each.as_json() for each in scores.recovered] == [
+        {"step": "ask", "kind": "provider", "count": 1, "first": "row 1: ask: down"},
+        {"step": "ask", "kind": "unreadable", "count": 2, "first": scores.recovered[1].first},
+    ]
+    assert str(scores.recovered[0]) == (
+        "1 run: step `ask` failed (provider) and was answered by its `on_error`: row 1: ask: down"
+    )
+    assert scores.recovered[1].first.startswith("row 2: ask: number: ")
+    assert scores.rows[1].as_json()["recovered"] == [{"step": "ask", "kind": "provider", "error": "ask: down"}]
+    assert "recovered" not in scores.rows[0].as_json()
+    shown = Evaluation(made, Path("p.yaml"), "dev", ROWS, 6, scores)
+    assert [line.strip() for line in lines(shown) if "on_error" in line] == list(map(str, scores.recovered))
+    assert document(shown)["recovered"] == [each.as_json() for each in scores.recovered]
 
 
 def test_nothing_could_be_scored(counting) -> None:

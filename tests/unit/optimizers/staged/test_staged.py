@@ -164,6 +164,31 @@ def test_outages_of_test_rows_are_left_out_said_and_scored_again_on_resume(write
     assert "doubt" not in (folder / "out.yaml").read_text()
 
 
+def test_test_rows_that_an_on_error_answered_are_counted_also_by_a_resumed_run(
+    write_spec, fixed, tmp_path: Path
+) -> None:
+    given = '{number: "${{ inputs.number }}"}}'
+    spec = write_spec(stages("Divide by two."), (given, f"{given[:-1]}, on_error: {{parity: odd}}}}"))
+    folder = tmp_path / "run"
+
+    class Down(Watched):
+        """Does not answer one of the test rows."""
+
+        async def complete(self, request: Request) -> Completion:
+            if request.messages[-1]["content"] == "3003":
+                raise ProviderError("down")
+            return await super().complete(request)
+
+    lm = Down()
+    tuned = lmprog.optimize(spec, lms={"judge": lm, "writer": lm}, run_dir=folder, out=folder / "out.yaml")
+    one = [{"step": "judge", "kind": "provider", "count": 1, "first": "row 3: judge: down"}]
+    assert tuned.report["test"]["recovered"] == {"before": one, "after": one}
+    assert tuned.report["test"]["outages"] == {"before": 0, "after": 0}
+    assert "recovered" not in (folder / "out.yaml").read_text()
+    resumed, lm = run(spec, folder, resume=True)
+    assert (resumed.report["test"]["recovered"], lm.asked) == ({"before": one, "after": one}, [])
+
+
 def test_a_run_directory_is_one_runs_own(write_spec, fixed, tmp_path: Path) -> None:
     spec, folder = write_spec(stages("Guess.")), tmp_path / "run"
     with pytest.raises(UsageError, match="there is no run in"):
