@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 def read_tools(draft: Draft, types: TypeReader) -> dict[str, Tool]:
-    """Return the tools of the program by id. `types` reads the types that are declared there."""
+    """Return the tools of the program by id; an MCP server with all its tools gives one for each, `<id>.<tool>`.
+
+    Mistakes become findings of the draft, in which tools and servers whose parameters are not all known are noted too.
+    `types` reads the types that are declared there.
+    """
     node = draft.root.map("tools")
     found: dict[str, Tool] = {}
     for id, entry in node.entries.items() if node else ():
@@ -51,8 +55,11 @@ def effects_unsaid(draft: Draft, tool: Tool) -> bool:
 
 
 def read_reference(draft: Draft, node: Scalar, what: str) -> tuple[PythonReference, Signature | None]:
-    """Return the Python function that a node names, and its signature (None where it is unknown); a function that does
-    not exist gets a finding. `what` names the place in messages."""
+    """Return the Python function that a node names, and its signature; `what` names the place in messages.
+
+    The signature is None where the function is not imported (for a program that is not trusted), and, with a finding,
+    where its file may not be read or the function does not exist.
+    """
     named = reference(node.value, node.source.folder)
     if named.file is not None and draft.reachable(node, what, node.value.rpartition(":")[0]) is None:
         return named, None
@@ -109,7 +116,10 @@ def _tools(draft: Draft, types: TypeReader, id: str, node: Mapping) -> list[Tool
 
 
 def _of_server(draft: Draft, types: TypeReader, id: str, node: Mapping, entry: Mapping) -> list[Tool]:
-    """Return the tools of an MCP server that an entry stands for. It starts in the spec's folder."""
+    """Return the tools that the entry `id` of `tools` with the key `mcp` stands for; `entry` is what is below that key.
+
+    The server, which is not started here, is added to the draft for `lmprog tools`.
+    """
     from lmprog.compiler.tools.mcp_servers import given_tools, server_of
 
     options = {**settings(draft, entry, f"tool `{id}`"), "folder": entry.source.folder}
@@ -130,7 +140,8 @@ def _tool(
     declaration: Declared,
     python: PythonReference | None = None,
 ) -> Tool:
-    """Return a tool with the options that the entries of all kinds have."""
+    """Return a tool with its own `options` and the keys that entries of all kinds have, such as `trusted`; one whose
+    parameters are not all known is noted in the draft."""
     if not declaration.known:
         draft.open_tools.add(id)
     return Tool(
@@ -152,7 +163,8 @@ def _tool(
 
 
 def _described(types: TypeReader, id: str, kind: ToolKind, node: Node) -> Declared:
-    """Return the parameters and result that the record of a kind gives for all of its tools."""
+    """Return the parameters and result that the record of a kind gives for all of its tools; `node` holds the options
+    of the tool `id`, for messages."""
     from lmprog.compiler.tools.schemas import Declared
 
     inputs, output = from_plain(dict(kind.inputs), node.source), from_plain(kind.output, node.source)
@@ -162,7 +174,8 @@ def _described(types: TypeReader, id: str, kind: ToolKind, node: Node) -> Declar
 
 
 def _effects(kind: ToolKind, options: dict[str, Any], found: Declared) -> str:
-    """Return the effects of a tool whose program does not state them; a request other than GET or HEAD may write."""
+    """Return the effects, `read` or `write`, of a tool whose spec does not state them: of an http tool `read` for GET and
+    HEAD, else `read` where its description says that it changes nothing, or the default of its kind."""
     if kind.key == "http":
         method = found.operation.method if found.operation is not None else str(options.get("method", "GET"))
         return "read" if method.upper() in ("GET", "HEAD") else "write"
@@ -174,7 +187,8 @@ _DESCRIBING = ("schema", "openapi", "command", "url")
 
 
 def _say_untyped(draft: Draft, id: str, node: Mapping, found: Declared) -> None:
-    """Say which parameters of a described tool are `json` to the program, though their schema says more."""
+    """Add a finding of severity `info` for each parameter of a described tool that has type `json`, though its schema
+    says more; `node` holds the tool's options."""
     from lmprog.compiler.tools.schema_limits import untyped
 
     for name, field in found.parameters.items():
@@ -187,7 +201,8 @@ def _say_untyped(draft: Draft, id: str, node: Mapping, found: Declared) -> None:
 
 
 def _columns_type(types: TypeReader, id: str, node: Mapping) -> Type:
-    """Return the type of the result of a search with `columns`: a list of objects, whose fields are texts unless typed."""
+    """Return the type of the result of a search with `columns`: a list of objects, whose fields are texts, or have the
+    types that the spec writes."""
     columns = node.entries["columns"]
     if isinstance(columns, Sequence):
         return ListOf(Object(tuple((str(name), STR) for name in dict.fromkeys(columns.plain()))))
@@ -197,7 +212,11 @@ def _columns_type(types: TypeReader, id: str, node: Mapping) -> Type:
 
 
 def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any], result: Type) -> None:
-    """Put the corpus and the columns that a search names into its options, and report those that are not there."""
+    """Complete the `options` of a search in place: `corpus` becomes a path or a HubRows, `text` and `columns` lists.
+
+    A file that is absent gets a finding and no `corpus`; columns that it lacks, or has as another type than `result`
+    says, get findings where rows may be read.
+    """
     corpus, text = node.get("corpus"), options.get("text")
     if isinstance(corpus, Mapping):
         options["corpus"] = HubRows(corpus.value("hf", ""), corpus.value("split", ""))
@@ -213,7 +232,8 @@ def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any], resul
 
 
 def _columns(draft: Draft, id: str, node: Mapping, path: Path, result: Type) -> None:
-    """Say which columns a search names that the first entry of its corpus does not have, or has as another type."""
+    """Report the columns of a search that the first row of its corpus, the file `path`, does not have or has as another
+    type than `result` says, and a file that cannot be read. `node` holds the search's options."""
     try:
         first = next(read_file(path), None)
     except RowsError as error:

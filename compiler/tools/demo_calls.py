@@ -13,13 +13,16 @@ from lmprog.compiler.yaml.source import Mapping, Node
 from lmprog.compiler.yaml.source import Sequence as Listed
 
 KEYS = ("tool", "arguments", "result", "error")
+"""The keys of a tool call in a demo."""
 _FORM = "write [{tool: name, arguments: {...}, result: ...}], with a list of calls for a turn that makes several"
 
 
 def check_calls(draft: Draft, what: str, node: Node, tools: Sequence[str]) -> bool:
-    """Report what is wrong with the tool calls of a demo; return whether they have the form of calls.
+    """Report what is wrong with the tool calls of a demo; return whether their form is good enough to write them into a
+    prompt: a list of calls, each with a `tool` and, where it has `arguments`, a mapping of them.
 
-    `tools` are the ids of the agent's tools.
+    `node` is the value of `tool_calls`, `tools` are the ids of the agent's tools, and `what` names the demo in
+    messages. Unknown keys, tools and arguments are reported, and do not make the form bad.
     """
     well = isinstance(node, Listed)
     if not well:
@@ -46,12 +49,13 @@ def check_calls(draft: Draft, what: str, node: Node, tools: Sequence[str]) -> bo
 
 
 def _calls(node: Node) -> Iterator[Node]:
+    """Yield the nodes of all calls in `tool_calls`, whose items are calls or lists of calls that are made together."""
     for turn in node.items if isinstance(node, Listed) else ():
         yield from turn.items if isinstance(turn, Listed) else [turn]
 
 
 def _check_call(draft: Draft, what: str, call: Mapping, tools: Sequence[str]) -> None:
-    """Report a call that the agent could not have made, or a result that its tool does not give."""
+    """Report a call of a tool that is not among `tools`, and arguments and results that do not fit the tool's types."""
     name = str(call.value("tool"))
     if name not in tools:
         message = f"{what} calls `{name}`, which is no tool of the module"
@@ -70,6 +74,8 @@ def _check_call(draft: Draft, what: str, call: Mapping, tools: Sequence[str]) ->
 
 
 def _wrong_arguments(tool: Tool, given: Mapping | None) -> Iterator[tuple[str, Any]]:
+    """Yield a message for each argument that does not fit a tool, with its place; None in its place for one that is
+    missing."""
     entries = given.entries if given is not None else {}
     for name, node in entries.items():
         if name in tool.parameters:

@@ -15,16 +15,17 @@ from lmprog.compiler.shape import Anything, Choice, Either, Lazy, ListOf, MapOf,
 from lmprog.compiler.types.shapes import TYPE, TYPED
 
 GROUP = "lmprog.tools"
+"""The group of entry points by which packages offer kinds of tools."""
 
 
 @dataclass(frozen=True)
 class ToolKind:
-    """The record of a kind of tool: its key in a spec, the shape of its options, and `make`, which makes the function of a
-    tool.
+    """The record of a kind of tool: its key in a spec, the shape of the options below that key, and `make`, which makes the
+    async function of a tool.
 
-    `inputs` and `output` are its parameters and result type where the spec declares none. Results of `outside` kinds are
-    text from outside; `remote` kinds leave this machine; `effects` is the default; `environment` says whether options may
-    read `env`.
+    `inputs`, `output` and `about` are the parameters, result type and description of all tools of a kind without
+    declarations of their own. The other fields are facts for checks: `outside` (results may hold orders to an LM),
+    `remote` (a call leaves this machine), the usual `effects`, and `environment` (options may read `env`).
     """
 
     key: str
@@ -225,15 +226,16 @@ BUILT_IN = {
 
 
 def registered(key: str) -> ToolKind | None:
-    """Return the record of a kind of tool by its key; None where there is none.
+    """Return the record of the kind of tool with this key, built in or of an installed package; None where there is none.
 
-    Raise PluginFailed where the record of another package cannot be used.
+    Raises PluginFailed where the record of another package cannot be used.
     """
     return BUILT_IN.get(key) or plugin(GROUP, key, ToolKind, "key")
 
 
 def kind_of(key: str) -> ToolKind:
-    """Return the record of a tool's kind; a kind without a usable record, which has a finding, counts as remote and writing."""
+    """Return the record of the kind of tool with this key; where there is no usable one, which another check reports, a
+    record of a kind that is remote, writes and takes any options."""
     try:
         found = registered(key)
     except PluginFailed:
@@ -242,6 +244,7 @@ def kind_of(key: str) -> ToolKind:
 
 
 def _shape(key: str) -> Shape | None:
+    """Return the shape of the options below the key of a kind of tool, or None where there is no such kind."""
     found = registered(key)
     return found.shape if found is not None else None
 

@@ -32,10 +32,11 @@ Entries = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Listing:
-    """The tools, resources, resource templates and prompts that one MCP server lists, by name or address.
+    """The tools, resources, resource templates and prompts that one MCP server lists, each as a mapping by name or
+    address; made from a server's answers or from an entry of a lock file.
 
-    `server` is its own name, `reached_by` the digest of its command or address, and `ids` are the ids that programs give
-    it.
+    `server` is its own name and version, `reached_by` the digest of its command or address, and `ids` are the ids that
+    the program gives it.
     """
 
     tools: Entries = field(default_factory=dict)
@@ -47,11 +48,12 @@ class Listing:
     reached_by: str = ""
     """The digest of the command or address by which it was reached."""
     ids: tuple[str, ...] = ()
-    """The tools of the program that stood for the server."""
+    """The ids of the entries of `tools` that stand for the server."""
 
     def document(self) -> dict[str, Any]:
         """Return the listing as an entry of the lock file: a dictionary with `ids`, `server`, `reached_by`, and for
-        each part that has entries a list of them, sorted by name."""
+        each of `tools`, `resources`, `templates` and `prompts` that has entries a list of them, sorted by name or
+        address."""
         lists = {part: [dict(entry) for _, entry in sorted(getattr(self, part).items())] for part in KEPT}
         head = {"ids": sorted(self.ids), "server": self.server, "reached_by": self.reached_by}
         return head | {part: entries for part, entries in lists.items() if entries}
@@ -59,22 +61,23 @@ class Listing:
 
 @dataclass(frozen=True)
 class Server:
-    """An MCP server that a program names: under which id and place in the spec, how it is reached, and what of it the
-    program takes.
+    """An MCP server that a program names, for `lmprog tools`: its id and place in the spec, how it is reached, and what of
+    it the program takes.
 
-    `only` are the names of the tools taken (None: all), `locked` is what the lock file holds of it (None: nothing),
-    `timeout` the seconds that it has for an answer (None: the default).
+    `only` are the names of the tools taken (None: all; empty where a resource or prompt is taken), `locked` is what the
+    lock file holds of it (None: nothing, or the lock file was not needed), `timeout` the seconds that it has for an
+    answer (None: the default).
     """
 
     id: str
     settings: Mapping[str, Any]
-    """The options of `mcp`, with expressions where they read `env`."""
+    """The options below `mcp` and the `folder` in which the server starts, with expressions where they read `env`."""
     reached_by: str
     place: Place
     only: tuple[str, ...] | None
     """The tools that the program takes; None for all."""
     locked: Listing | None
-    """The server's entry in the lock file, if there is one."""
+    """The server's entry in the lock file, where one was read."""
     timeout: float | None = None
 
     @property
@@ -89,21 +92,24 @@ def lock_path(spec: Path) -> Path:
 
 
 def reached_by(options: Mapping[str, Any]) -> str:
-    """Return the digest of the command or address of a server, as the spec writes it."""
+    """Return a digest of the command, arguments or address of a server, from the options below `mcp` as the spec writes
+    them; environment and headers do not change it."""
     written = json.dumps({key: options[key] for key in ADDRESS if key in options}, sort_keys=True, default=str)
     return f"sha256:{hashlib.sha256(written.encode(errors='surrogatepass')).hexdigest()[:32]}"
 
 
 def of_lists(lists: Mapping[str, Any], **about: Any) -> Listing:
-    """Return the listing for a server's answers (lists of entries), with those keys that a lock file keeps.
+    """Return the listing for the lists `tools`, `resources`, `templates` and `prompts` of a server (an absent one is
+    empty), each entry with the keys of KEPT alone, where their values are of the right kind.
 
-    `about` are further fields of the Listing. Raises ValueError for an answer that is no such list.
+    `about` are further fields of the Listing. Raises ValueError for an entry that is no mapping with a name or address.
     """
     tools, resources, templates, prompts = (_entries(part, lists.get(part, [])) for part in KEPT)
     return Listing(tools, resources, templates, prompts, **about)
 
 
 def _entries(part: str, listed: Any) -> Entries:
+    """Return the entries of a part of KEPT by name or address; a value that is no list counts as its only entry."""
     name, keys = KEPT[part]
     found: dict[str, dict[str, Any]] = {}
     for entry in listed if isinstance(listed, list) else [listed]:
@@ -114,10 +120,10 @@ def _entries(part: str, listed: Any) -> Entries:
 
 
 def read_lock(path: Path, root: Path | None = None) -> tuple[Listing, ...]:
-    """Return the listings in a lock file, one a server; none where there is no file.
+    """Return the listings in the lock file at `path`, one a server; an empty tuple where there is no file.
 
-    Raises NotRead for a file that may not be read under `root` (None: any may), and ValueError for one that is no lock
-    file.
+    Raises NotRead for a file outside of the folder `root` (None: no limit), or that cannot be read, and ValueError for
+    one that is no lock file or of another version.
     """
     # Asked first: that a file outside of a stranger's checkout is there is not said either.
     if refusal(path, root) is None and not is_file(path):
@@ -147,6 +153,6 @@ def _list(value: Any) -> list[Any]:
 
 
 def text_of(listings: Iterable[Listing]) -> str:
-    """Return the text (JSON) of a lock file with these listings."""
+    """Return the text (JSON) of a lock file with these listings, in the order of their ids."""
     servers = sorted((listing.document() for listing in listings), key=lambda entry: entry["ids"])
     return json.dumps({"version": VERSION, "servers": servers}, indent=2, ensure_ascii=False) + "\n"

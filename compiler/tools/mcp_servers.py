@@ -29,8 +29,8 @@ _HOLE = re.compile(r"{([^{}]*)}")
 
 @dataclass(frozen=True)
 class Given:
-    """A tool that a server offers to a program: its id there, the options that the program sets for it (by key), and
-    its parameters and result (`declared`)."""
+    """A tool that an MCP server gives a program: its id in the program, its options beside those of the server (`tool`,
+    its name on the server, where the program takes all tools), and its parameters and result (`declared`)."""
 
     id: str
     options: Mapping[str, Any]
@@ -38,10 +38,13 @@ class Given:
 
 
 def given_tools(draft: Draft, types: TypeReader, id: str, whole: Node) -> list[Given]:
-    """Return the tools that the entry `id` of `tools` with `mcp` stands for: one, or all those of a server.
+    """Return the tools that the entry `id` of `tools` with `mcp`, the node `whole`, stands for: one tool, resource or
+    prompt, the tools under `only`, or all tools of the server, by its schema file or lock file.
 
-    A server whose tools are not known gets a finding and is marked in the draft, so that its tools are not reported as
-    missing. `types` reads the types that are declared there.
+    What the server does not list gets a finding; where no list is known, the tools under `only` have no known
+    parameters. Without `only` such a server gets a finding and gives no tools. The ids of a server's tools are noted in
+    the draft, None where they are not known, so that no tool of it is reported as missing. `types` reads the types that
+    are declared there.
     """
     node = whole.entries["mcp"]
     assert isinstance(node, Node)
@@ -70,6 +73,7 @@ def given_tools(draft: Draft, types: TypeReader, id: str, whole: Node) -> list[G
 
 
 def _only(whole: Node) -> tuple[str, ...] | None:
+    """Return the names under `only`, each once, or None where it is not written."""
     only = whole.get("only")
     return tuple(dict.fromkeys(map(str, only.plain()))) if isinstance(only, Sequence) else None
 
@@ -101,7 +105,8 @@ def _check_form(draft: Draft, id: str, whole: Node, node: Node) -> None:
 
 
 def _texts(node: Node) -> Iterator[Scalar]:
-    """Yield the texts of a server's options in which no shell replaces variables."""
+    """Yield the scalars of a server's options that are sent as they are written, so that a variable in them is a mistake:
+    the address, whole arguments, environment and headers."""
     args = node.get("args")
     listed = args.items if isinstance(args, Sequence) else []
     whole = [item for item in listed if isinstance(item, Scalar) and _ELSEWHERE.fullmatch(str(item.value))]
@@ -131,7 +136,11 @@ def _schema_file(draft: Draft, id: str, node: Node) -> Listing | None:
 
 
 def _locked(draft: Draft, id: str, node: Node) -> Listing | None:
-    """Return the entry of a server in the lock file beside its spec; None where there is none."""
+    """Return the entry of the server `id` in the lock file beside its spec; None where there is none.
+
+    Where the server was reached in another way when it was listed, return its old entry, with a warning. A lock file
+    that cannot be read gets a finding. Each file is read once a compilation.
+    """
     path = lock_path(node.source.path)
     if path not in draft.locks:
         try:
@@ -152,7 +161,8 @@ def _locked(draft: Draft, id: str, node: Node) -> Listing | None:
 
 
 def _entry(draft: Draft, id: str, node: Node) -> Listing | None:
-    """Return the entry of the lock file for a server as it is reached now, that of this tool before that of another."""
+    """Return the entry of the lock file for a server as it is reached now: one with this id if there is, else any; None
+    where there is none, or the lock file was not read."""
     digest = reached_by(node.plain())
     listings = draft.locks.get(lock_path(node.source.path), ())
     found = [each for each in listings if each.reached_by == digest]
@@ -160,9 +170,9 @@ def _entry(draft: Draft, id: str, node: Node) -> Listing | None:
 
 
 def server_of(draft: Draft, id: str, whole: Node, settings: Mapping[str, Any]) -> Server:
-    """Return how the MCP server of the entry `id` is reached, and what the program takes of it, for `lmprog tools`.
+    """Return how the MCP server of the entry `id` of `tools` is reached, and what the program takes of it.
 
-    `whole` is the entry's node, `settings` are its options.
+    `whole` is the entry's node, `settings` are its options and folder.
     """
     node = whole.entries["mcp"]
     assert isinstance(node, Node)
@@ -177,6 +187,7 @@ def server_of(draft: Draft, id: str, whole: Node, settings: Mapping[str, Any]) -
 
 
 def _report_absent(draft: Draft, id: str, whole: Node, listing: Listing) -> None:
+    """Report names under `only` that the server does not list as tools."""
     only = whole.get("only")
     for item in only.items if isinstance(only, Sequence) else ():
         if item.plain() not in listing.tools:
@@ -187,7 +198,8 @@ def _report_absent(draft: Draft, id: str, whole: Node, listing: Listing) -> None
 def _one(
     draft: Draft, types: TypeReader, id: str, node: Node, key: str, name: str, listing: Listing | None
 ) -> Declared:
-    """Return what one tool, resource or prompt of a server takes and gives."""
+    """Return the parameters and result of one tool, resource or prompt (`key`) of a server by its name or address; what
+    `listing` does not have gets a finding (None: nothing is known of the server)."""
     result = written_result(types, id, node)
     if key == "resource":
         return _resource(draft, id, node, name, listing, result)
@@ -203,7 +215,8 @@ def _one(
 
 
 def _of_tool(described: Mapping[str, Any] | None, result: Type | None = None) -> Declared:
-    """Return the parameters and result of a tool as its server describes it."""
+    """Return the parameters and result of a tool as its server describes it (None: it does not). `result` is the type
+    that the spec writes, in place of that of the `outputSchema` (None: none is written)."""
     document = described.get("inputSchema") if described is not None else None
     if described is None or not isinstance(document, dict):
         return Declared({}, result or JSON, known=False)
@@ -222,21 +235,24 @@ def _of_tool(described: Mapping[str, Any] | None, result: Type | None = None) ->
 
 
 def _unwrapped(result: Type) -> Type:
-    """Return the type of a value that travels as `{result: value}`, as servers send what is no object."""
+    """Return the type of the value where a result is an object with the field `result` alone, as servers send what is no
+    object; else the type itself."""
     fields = dict(result.fields) if isinstance(result, Object) else {}
     inner = fields.get("result", JSON)
     return inner if len(fields) == 1 and without_none(inner) != JSON else result
 
 
 def described_tool(name: str, described: Mapping[str, Any]) -> Tool:
-    """Return the tool `name` as its server describes it, with parameters and result from its schemas, for people to read."""
+    """Return the tool `name` as its MCP server describes it, with parameters and result from its schemas, to be shown to
+    people; it cannot be called, since it has no options."""
     found = _of_tool(described)
     effects: Literal["read", "write"] = "read" if found.reads else "write"
     return Tool(name, "mcp", None, {}, "result", found.result, found.parameters, effects=effects, about=found.about)
 
 
 def _of_prompt(described: Mapping[str, Any] | None, result: Type | None) -> Declared:
-    """Return the parameters of a prompt, which are all texts; its messages are the result."""
+    """Return the parameters of a server's prompt, which are all texts, and its result, by default its messages; None for
+    `described` where the server's list is not known."""
     listed = (described or {}).get("arguments", ())
     takes = [entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get("name"), str)]
     fields = {

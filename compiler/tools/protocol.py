@@ -17,9 +17,11 @@ MAX_NAME = 64
 
 
 def named(tools: Iterable[Tool]) -> dict[str, Tool]:
-    """Return an agent's tools by the names under which its LM calls them.
+    """Return an agent's tools by the names under which its LM calls them, in their order.
 
-    A tool of an MCP server has its name there; where another tool has it too, the server's id stands before it.
+    The name is the tool's id, or that of a tool of an MCP server its name there, with the server's id before it where
+    another tool has the same. Characters that APIs refuse become `_`, names end at MAX_NAME (64) characters, and equal
+    ones get a number (`_2`).
     """
     listed = list(tools)
     short = {tool.id: _as_name(tool.id.partition(".")[2] or tool.id) for tool in listed}
@@ -33,12 +35,12 @@ def named(tools: Iterable[Tool]) -> dict[str, Tool]:
 
 
 def _as_name(text: str) -> str:
-    """Return a text with the characters alone that names of tools may have in all APIs."""
+    """Return a text as a name of a tool that all APIs take: other characters become `_`, and it ends at MAX_NAME."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)[:MAX_NAME]
 
 
 def describe(tools: Iterable[Tool]) -> str:
-    """Return the description of the tools for the system message, the same for every row."""
+    """Return the text for the system message that says how to call the tools in words, and lists them."""
     lines = [
         "You can call tools before you reply. To call one, write only this, and wait for its result:",
         '<call>{"tool": "name", "arguments": {"name": "value"}}</call>',
@@ -50,19 +52,21 @@ def describe(tools: Iterable[Tool]) -> str:
 
 
 def signature(tool: Tool, name: str) -> str:
-    """Return a tool's signature and summary in one line, as `find(query: str, k?: int): finds pages`."""
+    """Return a tool's signature, under the name `name`, and its summary in one line: `find(query: str, k?: int): finds
+    pages`. A parameter with `?` may be left out; `...` stands for parameters that are not known."""
     parameters = [_parameter(name, field) for name, field in tool.parameters.items()]
     about = f": {summary(tool)}" if summary(tool) else ""
     return f"{name}({', '.join([*parameters, '...'] if tool.open else parameters)}){about}"
 
 
 def summary(tool: Tool) -> str:
-    """Return the first paragraph of a tool's description, in one line."""
+    """Return the first paragraph of a tool's description, in one line; an empty text where it has none."""
     return " ".join((tool.about or "").strip().split("\n\n")[0].split())
 
 
 def shown(results: Iterable[tuple[str, str, bool]]) -> str:
-    """Return the text of the message that gives an agent its tool results, each as (tool, text, failed)."""
+    """Return the text of the message that gives an LM its tool results in words, a line for each: its tool's name, its
+    text, and True where the call failed."""
     parts = []
     for name, text, failed in results:
         tag = "error" if failed else "result"
@@ -85,6 +89,7 @@ def native_results(results: Iterable[tuple[str, str, bool]]) -> list[dict[str, A
 
 
 def _parameter(name: str, field: Field) -> str:
+    """Return a parameter with its type and description, in one line; `?` behind the name says that it may be left out."""
     optional = "?" if field.has_default or isinstance(field.type, Optional) else ""
     kind = field.type.inner if isinstance(field.type, Optional) else field.type
     about = f" ({' '.join(field.about.split()).rstrip('.')})" if field.about else ""
@@ -92,7 +97,7 @@ def _parameter(name: str, field: Field) -> str:
 
 
 def _kind(kind: Type) -> str:
-    """Return a type with all its values and fields, as the LM needs them."""
+    """Return a type in words for an LM, with all values of an enum and all fields of an object."""
     if isinstance(kind, Enum):
         return " | ".join(json.dumps(value, ensure_ascii=False) for value in kind.values)
     if isinstance(kind, ListOf):

@@ -13,13 +13,16 @@ _SAYS_NOTHING = frozenset({
     "type", "title", "description", "default", "example", "examples", "deprecated", "readOnly", "writeOnly", "nullable", "$ref",
     "$schema", "$defs", "$id", "$comment",
 })  # fmt: skip
+"""Keywords of a JSON schema that a type of the language expresses, or that constrain no value."""
 
 
 def untyped(schema: Any, document: dict[str, Any], path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Yield the path of each part of a JSON schema that has no type of this language, and the keyword at fault.
+    """Yield the path of each part of a JSON schema that has no type of this language, and the keyword at fault in words,
+    such as "`patternProperties`".
 
-    `path` is that of `schema` in `document`, in which references are resolved. Parts that may be anything are not
-    listed. `depth` is the level of nesting so far.
+    `path` is the name of `schema` itself, to which those of its parts are added (`order.lines[]`), `document` the
+    schema in which its references are looked up, and `depth` the level of nesting so far. Parts whose schema says
+    nothing are not listed.
     """
     resolved = resolve(schema, document) if isinstance(schema, dict) else None
     if not isinstance(resolved, dict):

@@ -35,11 +35,10 @@ from lmprog.compiler.yaml.source import Mapping, Scalar, Source
 
 @dataclass(frozen=True)
 class Declared:
-    """The parameters (by name), result and description (`about`, None: none) of a tool; `known` is True where the list
-    of parameters is complete.
+    """The parameters (by name), result type and description (`about`, None: none) of a tool; `known` is False where it may
+    take arguments that are not among `parameters`.
 
-    `operation` is that of an OpenAPI description (None: none), and `reads` is True where the tool is declared to change
-    nothing.
+    `operation` is that of the OpenAPI description that the tool names (None: it names none).
     """
 
     parameters: dict[str, Field]
@@ -52,8 +51,11 @@ class Declared:
 
 
 def declared(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Declared:
-    """Return the parameters and result of an http tool, from its own keys or from the OpenAPI description that it
-    names. `types` reads the types that are declared there. `id` is the tool's."""
+    """Return the parameters and result of the http tool `id`, from its own keys or from the OpenAPI description that it
+    names; mistakes become findings. `node` is what is below `http`, and `types` reads the types that are declared there.
+
+    Without `inputs` or `openapi` the parameters are not known, and the result is `json` where no `output` is written.
+    """
     result = written_result(types, id, node)
     if node.get("openapi") is not None:
         return _openapi(draft, id, node, result)
@@ -73,13 +75,14 @@ def declared(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Declare
 
 
 def written_result(types: TypeReader, id: str, node: Mapping) -> Type | None:
-    """Return the type that the key `output` of the tool `id` writes; None where it is absent."""
+    """Return the type that the key `output` in the options `node` of the tool `id` writes; None where it is absent."""
     output = node.get("output")
     return types.type(output, f"output of tool `{id}`") if output is not None else None
 
 
 def _placeholders(draft: Draft, id: str, node: Mapping, inputs: dict[str, Field]) -> None:
-    """Report a `{name}` in an address that is filled from no input."""
+    """Report a `{name}` in the address of the http tool `id` that is none of its inputs, unless the address has an
+    expression, or inputs have findings of their own."""
     url = node.get("url")
     if not isinstance(url, Scalar) or "${{" in url.text or (node.map("inputs") or node).dropped:
         return
@@ -126,6 +129,8 @@ def _document(path: Path, text: str) -> Any:
 
 
 def _openapi(draft: Draft, id: str, node: Mapping, result: Type | None) -> Declared:
+    """Return the parameters and result of the operation that the http tool `id` names in its OpenAPI description; with a
+    finding, a tool of unknown parameters where there is none. `result` is the type under `output` (None: none)."""
     document = read_document(draft, id, node, "openapi")
     wanted = node.value("operation")
     if not isinstance(document, dict):
@@ -156,6 +161,7 @@ def _openapi(draft: Draft, id: str, node: Mapping, result: Type | None) -> Decla
 
 
 def _response(operation: Operation, document: dict[str, Any]) -> Type:
+    """Return the type of the first successful response of an operation: that of its JSON, else str; `json` without one."""
     for status, response in operation.responses.items():
         if str(status).startswith("2"):
             content = resolve(resolve(response, document).get("content"), document)
@@ -177,10 +183,10 @@ def _field(schema: Any, about: Any, required: bool, document: dict[str, Any]) ->
 
 
 def schema_fields(schema: dict[str, Any], document: dict[str, Any] | None = None) -> dict[str, Field]:
-    """Return the properties of a JSON schema of an object as fields by name, each with its own schema, references
-    written out.
+    """Return the properties of a JSON schema of an object, its `allOf` included, as fields by name, each with its own
+    schema in which references are written out. A property that is not required has a default.
 
-    `document` is the whole description that references (`$ref`) point into; None: they are not followed.
+    `document` is the whole description that references (`$ref`) point into; None: they lead nowhere.
     """
     document = document or {}
     schema = merged(schema, document)
@@ -204,7 +210,8 @@ def _required(schema: dict[str, Any]) -> list[str]:
 
 
 class _Left:
-    """The number of parts of one schema that may still be read: parts that name each other can be more than anyone can read."""
+    """A count of the parts of one schema that may still be read, from MAX_PARTS down: parts that refer to each other could
+    go on without end."""
 
     def __init__(self) -> None:
         self.parts = MAX_PARTS
@@ -218,11 +225,11 @@ class _Left:
 def schema_type(
     schema: dict[str, Any], document: dict[str, Any] | None = None, depth: int = 0, left: _Left | None = None
 ) -> Type:
-    """Return the type for a JSON schema; `json` where the language has no type for it, and where it is nested too
-    deeply or too large.
+    """Return the type for a JSON schema; `json` where the language has no type for it, and for parts deeper than
+    MAX_DEPTH (8) or beyond the first MAX_PARTS (2000). Bounds and formats have no type, and are dropped.
 
-    `document` resolves its references (None: there are none to follow); `depth` and `left` (None: all) count what
-    remains through the recursion. Bounds and formats, which no type has, are kept in `Field.schema`.
+    `document` is where its references are looked up (None: they lead nowhere); a `$ref` at the top of `schema` itself is
+    for the caller to resolve. `depth` is the level of nesting so far, and `left` counts the parts (None: none is read yet).
     """
     left = left or _Left()
     if depth > MAX_DEPTH or not left.take():
@@ -258,13 +265,13 @@ def schema_type(
 
 
 MAX_DEPTH = 8
-"""Parts within each other of a schema that are followed."""
+"""Maximum depth of the parts of a schema within each other that are read."""
 MAX_PARTS = 2000
-"""Parts of one schema that are read."""
+"""Maximum parts of one schema that are read."""
 
 
 def _common(kinds: list[Type]) -> Type:
-    """Return the type that all kinds stand for; json where there is none."""
+    """Return the type that takes the values of all `kinds`; json where there is none, and for an empty list."""
     found = kinds[0] if kinds else JSON
     for kind in kinds[1:]:
         found = join(found, kind) or JSON
@@ -272,11 +279,13 @@ def _common(kinds: list[Type]) -> Type:
 
 
 def _optional(kind: Type) -> Type:
+    """Return a type that takes null too; json does so already."""
     return kind if isinstance(kind, Optional) or kind == JSON else Optional(kind)
 
 
 def _values_type(values: list[Any]) -> Type:
-    """Return the type of a list of values: an enum of texts, the type of numbers, or json for several kinds."""
+    """Return the type of the values that a schema lists: an enum of texts, the type of numbers or flags, or json where
+    they have none in common; optional where null is among them."""
     given = [value for value in values if value is not None]
     if not given:
         return JSON
@@ -288,8 +297,11 @@ def _values_type(values: list[Any]) -> Type:
 
 
 def merged(schema: dict[str, Any], document: dict[str, Any], depth: int = 0) -> dict[str, Any]:
-    """Return a schema with its `allOf` merged in: all properties, and all required ones. `depth` is the level of
-    nesting so far. References are resolved in `document`."""
+    """Return a JSON schema with the parts of its `allOf` merged in: all properties, all required names, and of any other
+    key the last value. A schema without `allOf`, or deeper than MAX_DEPTH, is returned as it is.
+
+    References of the parts are looked up in `document`; `depth` is the level of nesting so far.
+    """
     parts = schema.get("allOf")
     if not isinstance(parts, list) or depth > MAX_DEPTH:
         return schema
@@ -305,7 +317,8 @@ def merged(schema: dict[str, Any], document: dict[str, Any], depth: int = 0) -> 
 
 
 def _written_out(part: Any, document: dict[str, Any], depth: int, left: _Left | None = None) -> Any:
-    """Return a part of a schema without references; anything goes where they hold themselves, or are too many."""
+    """Return a part of a schema with its references replaced by what they name, at every depth; `{}`, which takes any
+    value, where references lead to themselves or parts are too many. `left` None: no part is read yet."""
     left = left or _Left()
     if isinstance(part, list):
         return [_written_out(item, document, depth, left) for item in part]
