@@ -21,25 +21,27 @@ from lmprog.compiler.plan import Plan
 GROUP = "lmprog.optimizers"
 """The group of entry points by which packages offer optimizers."""
 FILE = Path(__file__).with_name("built_in.json")
+"""The facts of the built-in optimizers, which `python -m lmprog.optimizers.optimizer` writes."""
 WEIGHTS = "weights"
 WORDS = tuple(part for part in TUNABLE if part != WEIGHTS)
+"""The parts of a module that may be tuned, without its weights."""
 Runs = Callable[[Mapping[str, Any], int, int], int]
 Calls = Callable[[Plan, Mapping[str, Any], int, int], int]
 
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """The facts that an optimizer declares about itself, by which stages are checked and their cost is bounded.
+    """The facts that an optimizer declares about itself, by which stages are checked and their cost is bounded; from
+    `built_in.json` or from its class.
 
     `tunes` are the parts of modules that it may change (None: any), `needs_proposer` says that it wants an LM that
     proposes, `takes_teachers` that it takes teacher programs, `compares_runs` that it must see several runs of a row,
-    `runs` counts its program runs
-    and `lm_calls` its LM calls (None: unknown). The class `lmprog.optimizers.optimizer.Optimizer` explains each
-    field.
+    `runs` counts its program runs and `lm_calls` its LM calls (None: no count is declared). The class
+    `lmprog.optimizers.optimizer.Optimizer` explains each field.
     """
 
     options: Any = None
-    """The Config, or its JSON schema."""
+    """The pydantic class of its options (`Config`), or the JSON schema of that class; None where they are not known."""
     tunes: frozenset[str] | None = None
     """The parts of modules that it changes; None where it does not declare them."""
     needs_proposer: bool = False
@@ -48,9 +50,10 @@ class Facts:
     finetunes: frozenset[str] = frozenset()
     """The options that a job of a provider reads; empty if it trains in this process alone."""
     runs: Runs | str | None = None
-    """The count of runs, or the place of the function that counts them, as `module:function`."""
+    """A function from options, train rows and dev rows to the most runs, or its place as `module:function`."""
     lm_calls: Calls | str | None = None
-    """The count of LM calls, or the place of the function that counts them; None: those of the runs."""
+    """A function from plan, options, train rows and dev rows to the most LM calls, or its place as `module:function`;
+    None: the calls of its runs."""
 
     @property
     def trains(self) -> bool:
@@ -69,7 +72,8 @@ class Facts:
     def most_runs(self, options: Mapping[str, Any], train: int, dev: int) -> int:
         """Return the most program runs of a stage with these options on `train` train rows and `dev` dev rows.
 
-        Where the optimizer declares no count, they are those that score the start and one change on dev rows.
+        Where the optimizer declares no count, or it fails for options that are wrong, they are twice the dev rows: those
+        that score the start and one change.
         """
         runs = _function(self.runs)
         try:
@@ -79,8 +83,8 @@ class Facts:
             return 2 * dev
 
     def most_calls(self, plan: Plan, options: Mapping[str, Any], train: int, dev: int) -> int:
-        """Return the most LM calls of a stage with these options on `train` train rows and `dev` dev rows, as `--dry-run`
-        counts them; where the optimizer declares no count, those of `most_runs`."""
+        """Return the most LM calls of a stage with these options on `train` train rows and `dev` dev rows of the program
+        `plan`; where the optimizer declares no count, or it fails for options that are wrong, those of `most_runs`."""
         of_runs = self.most_runs(options, train, dev) * calls(plan)
         counted = _function(self.lm_calls)
         try:
@@ -90,7 +94,7 @@ class Facts:
 
 
 def _function(declared: Any) -> Any:
-    """Return the function that a fact is, or that it names as `module:function`; None for None."""
+    """Return the function that a fact holds, or that it names as `module:function`, which is imported; None for None."""
     if not isinstance(declared, str):
         return declared
     module, _, name = declared.partition(":")
@@ -98,13 +102,14 @@ def _function(declared: Any) -> Any:
 
 
 UNDECLARED = Facts()
+"""The facts of an optimizer of which nothing is known: it may change any part of a module."""
 
 
 def facts_of(draft: Draft, name: str) -> Facts:
     """Return the facts that the optimizer named `name` declares, such as the parts of modules that it changes.
 
-    UNDECLARED stands for an optimizer that is not installed, and for those of other packages where a program is compiled to
-    run and not checked, since looking them up is slow.
+    UNDECLARED is returned for an optimizer that is not installed, and for one of another package where stage options are
+    not checked (`draft.options.stage_configs` is None: the program is compiled to run), since the search for it is slow.
     """
     found = built_in().get(name)
     if found is None and draft.options.stage_configs is not None:
@@ -113,15 +118,15 @@ def facts_of(draft: Draft, name: str) -> Facts:
 
 
 def teaching_facts(name: str) -> Facts:
-    """Return the facts that the optimizer `name` declares, also for one of another package outside a check; UNDECLARED
-    where there is none.
+    """Return the facts that the optimizer `name` declares, built in or of another package, which is searched for in every
+    compilation; UNDECLARED where there is none.
     """
     return built_in().get(name) or _installed(name) or UNDECLARED
 
 
 @cache
 def built_in() -> dict[str, Facts]:
-    """Return the facts that each built-in optimizer declares, by its name."""
+    """Return the facts that each built-in optimizer declares, by its name, from `built_in.json`; none is imported."""
     found = json.loads(FILE.read_text())
     return {
         name: Facts(**{**kept, **{part: frozenset(kept[part]) for part in ("tunes", "finetunes")}})
@@ -146,7 +151,8 @@ def declared(optimizer: Any) -> Facts:
 
 @cache
 def _installed(name: str) -> Facts | None:
-    """Return the facts of an optimizer of another package; None where none of this name is installed, or can be imported."""
+    """Return the facts of the optimizer of another package; None where none of this name is installed, or its import
+    raises ImportError."""
     from importlib.metadata import entry_points
 
     for point in entry_points(group=GROUP, name=name):

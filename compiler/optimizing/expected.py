@@ -31,8 +31,9 @@ _ANY = (JSON, UNKNOWN)
 
 
 def read_expected(draft: Draft, node: Node, kind: Type, what: str) -> Expected:
-    """Return the checks that a test's `expect` makes of an output or field of type `kind`; a plain value there must be
-    equal. `what` names the place in messages."""
+    """Return the checks that `node`, below a test's `expect`, makes of an output or field of type `kind`: those that it
+    writes by their names, or equality with a plain value. It is empty, with a finding, for a value that cannot be of the
+    type. `what` names the place in messages."""
     inner = without_none(kind)
     if isinstance(node, Mapping) and not _is_value(node, inner):
         return _checks(draft, node, kind, what)
@@ -43,7 +44,7 @@ def read_expected(draft: Draft, node: Node, kind: Type, what: str) -> Expected:
 
 
 def _is_value(node: Mapping, kind: Type) -> bool:
-    """Return whether a mapping is a value of its own, and not checks of one."""
+    """Return whether a mapping is a value that an output of type `kind` shall equal, and not checks by their names."""
     checks = bool(node.entries) and node.entries.keys() <= CHECKS.keys.keys()
     if isinstance(kind, Object):
         return not checks or node.entries.keys() <= dict(kind.fields).keys()
@@ -51,6 +52,7 @@ def _is_value(node: Mapping, kind: Type) -> bool:
 
 
 def _checks(draft: Draft, node: Mapping, kind: Type, what: str) -> Expected:
+    """Return the checks that a mapping writes by their names; those that cannot stand at a value of the type get findings."""
     fitted = fit(CHECKS, node, draft.report, what)
     if not isinstance(fitted, Mapping):
         return ()
@@ -77,6 +79,7 @@ def _checks(draft: Draft, node: Mapping, kind: Type, what: str) -> Expected:
 
 
 def _partial(draft: Draft, node: Mapping, kind: Type, what: str) -> list[Check]:
+    """Return the check of some fields of an object, in a list; empty, with a finding, where the type has no fields."""
     fields = dict(kind.fields) if isinstance(kind, Object) else {}
     if not isinstance(kind, Object) and kind not in _ANY:
         draft.report.add("LMP203", node.place, f"`partial` of {what}: it names fields, and this is {_an(kind)}")
@@ -93,6 +96,7 @@ def _partial(draft: Draft, node: Mapping, kind: Type, what: str) -> list[Check]:
 
 
 def _tolerance(draft: Draft, node: Mapping, kind: Type, what: str) -> None:
+    """Report a `within` that stands beside no `equals`, or beside a value that is no number."""
     value = node.value("equals")
     if "equals" not in node.entries:
         if "equals" not in node.dropped:
@@ -106,7 +110,7 @@ def _tolerance(draft: Draft, node: Mapping, kind: Type, what: str) -> None:
 
 
 def _never_or_always(draft: Draft, node: Mapping, kind: Type, what: str) -> None:
-    """Report bounds that no number has, and a choice of all labels that there are."""
+    """Report bounds between which there is no number, and a `one_of` with all values of an enum."""
     low, high = node.value("at_least"), node.value("at_most")
     if low is not None and high is not None and low > high:
         message = f"{what} cannot be at least {low:g} and at most {high:g}"
@@ -136,7 +140,7 @@ def _one_of(value: Any, kind: Type) -> str | None:
 
 
 def _holding(value: Any, kind: Type) -> str | None:
-    """Return why a text or list of the type cannot hold what `contains` or `excludes` names, or None."""
+    """Return why a text or list of the type cannot hold the value of `contains` or `excludes`, or None where it can."""
     inner = without_none(kind)
     parts = value if _is_list(value, kind) else [value]
     if isinstance(inner, ListOf):

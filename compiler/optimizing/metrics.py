@@ -28,13 +28,14 @@ from lmprog.compiler.types.signatures import Signature
 from lmprog.compiler.yaml.source import Mapping, Scalar
 
 FEEDBACK = "feedback"
-"""The output of a judge that says in words why the score is as it is."""
+"""The name of a judge's output that explains the score in words."""
 GROUP = "lmprog.metrics"
-"""Entry points by which other packages name functions as metrics."""
+"""The group of entry points by which other packages offer functions as metrics."""
 
 
 def read_metrics(draft: Draft, row: Type) -> dict[str, Metric]:
-    """Return the metrics of the program by id; `row` is the type of a data row."""
+    """Return the metrics of the program by id; `row` is the type of a data row. A metric with mistakes gets findings, and
+    has no function, judge or value if that could not be read."""
     node = draft.root.map("metrics")
     ids = list(node.entries) if node else []
     scope = Scope(
@@ -59,6 +60,7 @@ def read_metrics(draft: Draft, row: Type) -> dict[str, Metric]:
 
 
 def _metric(draft: Draft, id: str, node: Mapping, scope: Scope) -> Metric:
+    """Return the metric `id` that `node` writes; `scope` has the names that its expressions may read."""
     kind = next((kind for kind in ("python", "program", "value", "metric") if kind in node.entries), "value")
     given = _arguments(draft, id, node, scope)
     low, high = _range(draft, id, node)
@@ -82,7 +84,8 @@ def _metric(draft: Draft, id: str, node: Mapping, scope: Scope) -> Metric:
 
 
 def _registered(draft: Draft, node: Scalar, what: str) -> tuple[PythonReference, Signature | None] | None:
-    """Return the function that another package registers as a metric, and its signature where it is known."""
+    """Return the function that another package registers as the metric that `node` names, and its signature where it is
+    known; None, with a finding, where no package registers one."""
     place = points(GROUP).get(node.value)
     if place is None:
         fix = suggestion(node.value, names(GROUP), "metrics") if names(GROUP) else "install the package that brings it"
@@ -92,6 +95,7 @@ def _registered(draft: Draft, node: Scalar, what: str) -> tuple[PythonReference,
 
 
 def _arguments(draft: Draft, id: str, node: Mapping, scope: Scope) -> dict[str, Expression]:
+    """Return the expressions under `with` by argument, without those that cannot be read."""
     written = node.map("with")
     found = {}
     for name, entry in written.entries.items() if written else ():
@@ -102,6 +106,7 @@ def _arguments(draft: Draft, id: str, node: Mapping, scope: Scope) -> dict[str, 
 
 
 def _range(draft: Draft, id: str, node: Mapping) -> tuple[float, float]:
+    """Return the lowest and highest score; 0 and 1 where no range is written, or it has a finding."""
     values = node.value("range", [0.0, 1.0])
     if len(values) != 2 or not values[0] < values[1]:
         message = f"the range of metric `{id}` must be [lowest, highest]"
@@ -153,6 +158,8 @@ def _match(
 
 
 def _judge(draft: Draft, id: str, node: Mapping, named: Scalar, given: dict[str, Expression]) -> Plan | None:
+    """Return the plan of the judge that `named` names, with the LMs under `lms`; None, with a finding, where it cannot be
+    compiled. Arguments and outputs that do not fit are reported."""
     file = draft.file(named, f"metric `{id}`")
     plan = draft.compile(file, named.place, f"metric `{id}`") if file is not None else None
     check_rebound(draft, plan, node.map("lms"), f"metric `{id}`")

@@ -22,7 +22,8 @@ MAX_ROUNDS = 1000
 
 
 def read_optimize(draft: Draft) -> Optimize | None:
-    """Return the `optimize:` block; None where the program has none."""
+    """Return the `optimize:` block; None where the program has none. Names that do not exist and options that a stage
+    does not take become findings, and leave the rest to be read."""
     node = draft.root.map("optimize")
     if node is None:
         return None
@@ -63,14 +64,16 @@ def read_optimize(draft: Draft) -> Optimize | None:
 
 
 def named(draft: Draft, node: Mapping, key: str, id: str, known: Any, section: str) -> None:
-    """Report an id under the key `key` that is not among `known`, the ids of the section named `section`."""
+    """Report (LMP103) the id `id`, which stands under the key `key` of `node`, where it is not among `known`, the ids of
+    the spec's section `section`; not where it was written there and has a finding of its own."""
     if id not in known and id not in draft.dropped(section) and not draft.dropped_top(section):
         message = f"`{key}` names `{id}`, which does not exist"
         draft.report.add("LMP103", node.entries[key].place, message, fix=suggestion(id, known, section))
 
 
 def _rewards(draft: Draft, node: Mapping) -> tuple[str | None, dict[str, str]]:
-    """Return the metric that training follows, and the metrics of single modules by module id."""
+    """Return the metric under `reward` that training follows (None: none is written, or single modules have their own),
+    and the metrics of single modules by module id."""
     written = node.get("reward")
     if isinstance(written, Scalar):
         named(draft, node, "reward", written.value, draft.metrics, "metrics")
@@ -86,7 +89,8 @@ def _rewards(draft: Draft, node: Mapping) -> tuple[str | None, dict[str, str]]:
 
 
 def compares(draft: Draft, node: Mapping, key: str, metric: str) -> None:
-    """Report a metric that compares the runs of a row (reads `runs`) where it scores single runs; only a reward may compare."""
+    """Report (LMP603) the metric `metric`, named under the key `key` of `node`, where it reads `runs`, all runs of a row:
+    there it scores single runs, and only a reward may compare them."""
     if metric in draft.metrics and reads(draft.metrics, metric, "runs"):
         message = f"the metric `{metric}` compares the runs of a row, and only a reward is given them"
         draft.report.add(
@@ -95,7 +99,8 @@ def compares(draft: Draft, node: Mapping, key: str, metric: str) -> None:
 
 
 def data_lost(draft: Draft, split: str) -> bool:
-    """Return whether a data split was written but could not be read, so that it has a finding already."""
+    """Return whether a data split that the program lacks was written nevertheless: under its name, in `fractions`, or in
+    a `data` block that could not be read. It has a finding of its own then."""
     node = draft.root.map("data")
     if node is None:
         return draft.dropped_top("data")
@@ -105,6 +110,8 @@ def data_lost(draft: Draft, split: str) -> bool:
 
 
 def _tune(draft: Draft, node: Mapping | None) -> dict[str, frozenset[str]]:
+    """Return the parts that are tuned of each module, by module id; without `tune` (None) the instructions and demos of
+    all modules, and the weights of those whose one LM can be trained."""
     if node is None:
         found = {}
         for id, module in draft.modules.items():
@@ -121,7 +128,8 @@ def _tune(draft: Draft, node: Mapping | None) -> dict[str, frozenset[str]]:
 
 
 def tuned_place(draft: Draft, id: str, part: str) -> Place:
-    """Return the place of a part (`demos`, say) of a module under `tune:`; that of `optimize` where it is not written there."""
+    """Return the place of a part, such as `demos`, of the module `id` under `tune:`; the place of the module's list where
+    the part is not in it, and that of the key `optimize` where the module is not there."""
     listed = draft.node("optimize", "tune", id)
     for item in listed.items if isinstance(listed, Sequence) else ():
         if item.plain() == part:
@@ -130,6 +138,7 @@ def tuned_place(draft: Draft, id: str, part: str) -> Place:
 
 
 def _module(draft: Draft, node: Mapping, id: str, key: str) -> bool:
+    """Return whether there is a module `id`, which the mapping `node` under the key `key` names; report it where not."""
     if id in draft.modules:
         return True
     if id not in draft.dropped("modules"):
@@ -139,7 +148,8 @@ def _module(draft: Draft, node: Mapping, id: str, key: str) -> bool:
 
 
 def _stages(draft: Draft, node: Node | None) -> tuple[Stage, ...]:
-    """Return the stages in the order in which they run, with the rounds of an `alternate` unrolled."""
+    """Return the stages in the order in which they run, with the rounds of an `alternate` written out; a stage that cannot
+    be read is left out, with a finding."""
     stages: list[Stage] = []
     for entry in node.items if isinstance(node, Sequence) else ():
         name_place, options = entry.place, None
@@ -170,7 +180,8 @@ def _stages(draft: Draft, node: Node | None) -> tuple[Stage, ...]:
 
 
 def _rounds(draft: Draft, entry: Node, options: Node | None) -> list[Stage]:
-    """Return the stages of an `alternate`, repeated for each of its rounds."""
+    """Return the stages of an `alternate`, the node `entry` with its `options`, repeated for each of its rounds; an empty
+    list, with a finding, where these cannot be read."""
     fix = "write - alternate: {rounds: 2, of: [prompt_search, grpo]}"
     if not isinstance(options, Mapping) or not options.entries.keys() <= {"rounds", "of"}:
         draft.report.add("LMP101", entry.place, "`alternate` takes `rounds` and `of`, the stages of a round", fix=fix)
@@ -188,8 +199,8 @@ def _rounds(draft: Draft, entry: Node, options: Node | None) -> list[Stage]:
 
 
 def written_stages(listed: Node | None) -> Iterator[Node]:
-    """Yield the nodes of `stages` in order; an `alternate` stage is replaced by the stages inside it. Anything that is
-    no list, None included, yields nothing."""
+    """Yield the nodes of `stages` in order, those inside an `alternate` once in its place. A node that is no list, or
+    None, yields nothing."""
     for entry in listed.items if isinstance(listed, Sequence) else ():
         options = entry.get(ALTERNATE) if isinstance(entry, Mapping) else None
         if isinstance(options, Mapping):
@@ -199,6 +210,7 @@ def written_stages(listed: Node | None) -> Iterator[Node]:
 
 
 def _candidates(draft: Draft, node: Mapping | None) -> dict[str, tuple[str, ...]]:
+    """Return the instructions to try under `instructions`, by module id; empty for None."""
     if node is None:
         return {}
     return {id: tuple(entry.plain()) for id, entry in node.entries.items() if _module(draft, node, id, "instructions")}

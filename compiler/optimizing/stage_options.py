@@ -15,10 +15,11 @@ from lmprog.compiler.yaml.source import Mapping, Place
 
 
 def check_options(draft: Draft, name: str, place: Place, options: Mapping | None) -> None:
-    """Report options that the optimizer `name` does not take, and an optimizer that is not installed, as findings.
+    """Report an optimizer `name` that is not installed (LMP103), and options or values that it does not take (LMP101).
 
-    `options` None: the stage is written without options, and what the optimizer requires is still missed. `place` is
-    that of the stage.
+    `options` None: the stage is written without options, so that only required ones are missed. `place` is that of the
+    stage's name. Options that leave nothing to compare have a finding of another check, and are passed over. Called only
+    where the draft has `stage_configs`.
     """
     assert draft.options.stage_configs is not None
     config = draft.options.stage_configs(name)
@@ -39,12 +40,13 @@ def check_options(draft: Draft, name: str, place: Place, options: Mapping | None
 
 
 def _schema(config: Any) -> Map[str, Any]:
+    """Return the JSON schema of a stage's options, from a schema or a pydantic class."""
     schema: Map[str, Any] = config if isinstance(config, Map) else config.model_json_schema()
     return schema
 
 
 def _validate(draft: Draft, config: Any, name: str, place: Place, options: Mapping) -> None:
-    """Report options that violate a Config's own validators, which its schema does not express."""
+    """Report options that the pydantic class `config` refuses, by rules that its schema does not express."""
     from pydantic import ValidationError
 
     try:
@@ -58,8 +60,9 @@ def _validate(draft: Draft, config: Any, name: str, place: Place, options: Mappi
 
 
 def defaults(config: Any) -> dict[str, Any]:
-    """Return the default values of a stage's options by key, from its Config or JSON schema; empty for None. A JSON
-    schema gives only those with a default."""
+    """Return the default values of a stage's options by key, from the optimizer's pydantic class or JSON schema; empty for
+    None. A schema gives only the options with a default; of a class a required option has `PydanticUndefined`, and so
+    has one whose default a function makes."""
     if config is None:
         return {}
     if isinstance(config, Map):
@@ -68,7 +71,8 @@ def defaults(config: Any) -> dict[str, Any]:
 
 
 def varies_nothing(facts: Facts, key: str, value: Any) -> bool:
-    """Return whether an option's value leaves a stage no differing runs to compare, which the check LMP702 reports."""
+    """Return whether the value of the option `key` leaves a stage without differing runs: `temperature` 0 or `rollouts` 1
+    of an optimizer that compares runs of a row. Finding LMP702 reports it."""
     if not facts.compares_runs:
         return False
     return (key == "temperature" and value == 0) or (key == "rollouts" and value == 1)

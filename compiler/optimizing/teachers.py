@@ -14,7 +14,8 @@ from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar, Sequence
 
 
 def named(entries: Iterator[Node]) -> Iterator[tuple[Scalar, str]]:
-    """Yield the nodes that name a teacher in the stages `entries`, each with the part of modules that is learnt from it."""
+    """Yield the nodes that name a teacher program in the stages `entries`, each with the part of modules that is learnt
+    from it, `weights` or `demos`; stages whose optimizer takes no teachers give none."""
     for entry in entries:
         for stage, options in entry.entries.items() if isinstance(entry, Mapping) else ():
             listed = options.get("teachers") if isinstance(options, Mapping) else None
@@ -26,7 +27,8 @@ def named(entries: Iterator[Node]) -> Iterator[tuple[Scalar, str]]:
 
 
 def read_teachers(draft: Draft, entries: Iterator[Node]) -> dict[str, Plan]:
-    """Return the plans of the teachers that the stages `entries` name, by their paths as written."""
+    """Return the plans of the teachers that the stages `entries` name, by their paths as written; one that cannot be
+    compiled gets a finding, and is left out."""
     found = {}
     for program, _ in named(entries):
         what = "a teacher"
@@ -38,8 +40,8 @@ def read_teachers(draft: Draft, entries: Iterator[Node]) -> dict[str, Plan]:
 
 
 def check(draft: Draft, plan: Plan, optimize: Optimize, entries: Iterator[Node]) -> None:
-    """Report teachers (of the stages `entries`) whose modules do not fit those of the program, so that nothing can be
-    learnt from them.
+    """Report teachers (of the stages `entries`) whose inputs, outputs or tuned modules do not fit those of the program
+    `plan`, so that nothing can be learnt from them. `optimize` has their plans and what is tuned.
     """
     for program, tuned in named(entries):
         teacher = optimize.teachers.get(str(program.plain()))
@@ -48,6 +50,9 @@ def check(draft: Draft, plan: Plan, optimize: Optimize, entries: Iterator[Node])
 
 
 class _Fit:
+    """The check of one teacher program against the program that learns from it; its findings stand at `place`, where the
+    teacher is named."""
+
     def __init__(self, draft: Draft, plan: Plan, teacher: Plan, place: Place) -> None:
         self.draft, self.plan, self.teacher, self.place = draft, plan, teacher, place
         self.name = f"the teacher `{teacher.path.name}`"
@@ -83,6 +88,7 @@ class _Fit:
                 self._tell(message, "give both one type")
 
     def _module(self, id: str, tuned: str) -> None:
+        """Report a tuned module that the teacher lacks, has with other inputs or outputs, or, for weights, with tools."""
         module, own = self.teacher.modules.get(id), self.plan.modules[id]
         if module is None:
             message = f"{self.name} has no module `{id}`, whose {tuned} are tuned"

@@ -19,11 +19,12 @@ from lmprog.compiler.yaml.source import Mapping, Node, Sequence
 REMOTE = ("http://", "https://", "data:")
 """Prefixes of image addresses that are not files."""
 OF_EXAMPLES = ("expect", "assert", "metric")
-"""The keys of which an example needs one."""
+"""The keys of an example that say what must hold; it needs one of them."""
 
 
 def read_tests(draft: Draft) -> tuple[ExampleTest | GateTest, ...]:
-    """Return the tests of the program in order: examples and gates."""
+    """Return the tests of the program in order, examples and gates; one that is neither, or lacks a key, is left out, with
+    a finding."""
     node = draft.root.get("tests")
     found: list[ExampleTest | GateTest] = []
     if isinstance(node, Sequence):
@@ -39,6 +40,7 @@ def read_tests(draft: Draft) -> tuple[ExampleTest | GateTest, ...]:
 
 
 def _test(draft: Draft, name: str, node: Mapping) -> ExampleTest | GateTest | None:
+    """Return the example or gate that an entry of `tests` writes; None, with a finding, where it is neither or lacks a key."""
     written = node.entries.keys()
     gate, example = "data" in written, bool({"inputs", "expect", "assert"} & written)
     if (gate and example) or not (gate or example or {"metric", "at_least"} & written):
@@ -71,6 +73,7 @@ def _example(draft: Draft, name: str, node: Mapping) -> ExampleTest:
 
 
 def _inputs(draft: Draft, name: str, inputs: Mapping) -> None:
+    """Report inputs of an example that the program does not have, that do not fit their types, or that are missing."""
     for key, value in inputs.entries.items():
         field = draft.inputs.get(key)
         if field is None:
@@ -91,7 +94,7 @@ def _inputs(draft: Draft, name: str, inputs: Mapping) -> None:
 
 
 def _images(draft: Draft, node: Node, what: str) -> None:
-    """Say which image files are not there; an image is found from the folder that the program is started in."""
+    """Report image files in an input that do not exist; their paths start at the working directory."""
     for entry in node.items if isinstance(node, Sequence) else (node,):
         path = entry.plain()
         if isinstance(path, str) and not path.startswith(REMOTE) and not Path(path).is_file():
@@ -99,6 +102,7 @@ def _images(draft: Draft, node: Node, what: str) -> None:
 
 
 def _expected(draft: Draft, name: str, expect: Mapping) -> dict[str, Expected]:
+    """Return the checks of an example's `expect` by output; an output that the program does not have is reported."""
     found = {}
     for key, value in expect.entries.items():
         if key in draft.output_types:
@@ -111,6 +115,7 @@ def _expected(draft: Draft, name: str, expect: Mapping) -> dict[str, Expected]:
 
 
 def _asserts(draft: Draft, name: str, node: Node | None) -> tuple[Expression, ...]:
+    """Return the conditions under `assert`, one or a list (None: none); one that reads nothing of a run is reported."""
     scope = Scope(
         {
             "inputs": Object(tuple((id, field.type) for id, field in draft.inputs.items())),
@@ -143,9 +148,10 @@ def _gate(draft: Draft, name: str, node: Mapping) -> GateTest:
 
 
 def _scored(draft: Draft, name: str, node: Mapping, given: set[str] | None) -> None:
-    """Report a metric that is not there, that cannot score these runs, or that cannot give what is wanted.
+    """Report the metric of the test `name` where it does not exist, compares runs, reads columns that an example does not
+    have, or cannot give a score of `at_least`.
 
-    `given` are the columns of `row` that an example has; None for the rows of a split, which have checks of their own.
+    `given` are the inputs and outputs by which an example fills `row`; None for a gate, whose split has checks of its own.
     """
     metric = node.value("metric")
     named(draft, node, "metric", metric, draft.metrics, "metrics")
@@ -160,7 +166,7 @@ def _scored(draft: Draft, name: str, node: Mapping, given: set[str] | None) -> N
 
 
 def _in_range(draft: Draft, name: str, node: Mapping, metric: str, wanted: float) -> None:
-    """Say so where a test wants what the metric cannot give, or what it always gives."""
+    """Report a score `wanted` that is above the range of the metric, and warn of one that every run reaches."""
     low, high = draft.metrics[metric].range
     place = node.entries["at_least"].place
     if wanted > high:

@@ -12,35 +12,38 @@ COUNTS = ("calls", "prompt_tokens", "reply_tokens", "cut", "forgiven")
 
 
 def trace_type(modules: Mapping[str, Module]) -> Object:
-    """Return the type of `trace`: the counts of all LM calls, the names of the tools called, and `modules.<id>`."""
+    """Return the type of `trace`, one run: the counts of all LM calls, the names of the tools called, and by module id the
+    counts, replies and outputs of each module's calls."""
     counts = tuple((name, INT) for name in COUNTS)
     of_modules = tuple((id, Object((*counts, *_said(module.outputs)))) for id, module in modules.items())
     return Object((*counts, ("tools", ListOf(STR)), ("modules", Object(of_modules))))
 
 
 def _said(outputs: Mapping[str, Field]) -> tuple[tuple[str, Type], ...]:
-    """Return a module's replies as they came, and the values that were read of them, each in the order of the calls."""
+    """Return the fields `replies`, a module's replies as they came, and `outputs`, the values that were read in them, each
+    a list in the order of the calls."""
     values = Object(tuple((name, ListOf(field.type)) for name, field in outputs.items()))
     return ("replies", ListOf(STR)), ("outputs", values)
 
 
 def runs_type(outputs: Mapping[str, Type], known: bool) -> Object:
-    """Return the type of `runs`: lists over the runs of one row that ended, by output, and `index0`, the number (from 0) of
-    the run that is scored.
+    """Return the type of `runs`, the runs of one row that ended: their `outputs` and `reply_tokens` as lists over the
+    runs, and `index0`, the number (from 0) of the run that is scored.
 
-    `known` says whether the types of the outputs are complete.
+    With `known` False the program's outputs could not be read, and any field of `outputs` may be read.
     """
     values = Object(tuple((name, ListOf(kind)) for name, kind in outputs.items())) if known else UNKNOWN
     return Object((("index0", INT), ("reply_tokens", ListOf(INT)), ("outputs", values)))
 
 
 def reads(metrics: Mapping[str, Metric], id: str, root: str) -> bool:
-    """Return whether a metric, or one that it is computed from, reads a root such as `runs`."""
+    """Return whether the metric `id`, or one that it is computed from, reads a root such as `runs`; False for an id that
+    is not among `metrics`."""
     return any(name[0] == root for name in _names(metrics, id))
 
 
 def columns(metrics: Mapping[str, Metric], id: str) -> set[str]:
-    """Return the columns of the row that a metric, or one that it is computed from, reads by name."""
+    """Return the columns of the row that the metric `id`, or one that it is computed from, reads by name."""
     return {name[1] for name in _names(metrics, id) if name[0] == "row" and len(name) > 1}
 
 
