@@ -13,8 +13,9 @@ from lmprog.compiler.yaml.writer import dump, unwritable
 
 
 def difference(old: Plan, new: Plan) -> str:
-    """Return a unified diff, from `old` to `new`, of the prompts, demos, adapters, models and scores of two programs;
-    empty if equal."""
+    """Return a unified diff, from `old` to `new`, of what an optimizer may change in a program (models with parameters and
+    adapters, the members and rule of an ensemble, prompts, instructions, demos) and of the scores under `tuned`; empty
+    where these are equal."""
     parts: list[str] = []
     for id in dict.fromkeys([*old.lms, *new.lms]):
         parts += _lines(f"lms.{id}", _lm(old, id), _lm(new, id))
@@ -28,7 +29,8 @@ def difference(old: Plan, new: Plan) -> str:
 
 
 def _modules(old: Plan, new: Plan, member: int | None) -> list[str]:
-    """Return the differences of the modules, of the member of an ensemble by its number."""
+    """Return the lines of the differences of the modules of two programs, or of two members of ensembles by their number
+    `member` (None: the programs are no ensembles)."""
     within = "modules" if member is None else f"ensemble.members[{member}]"
     parts: list[str] = []
     for id in dict.fromkeys([*old.modules, *new.modules]):
@@ -41,12 +43,13 @@ def _modules(old: Plan, new: Plan, member: int | None) -> list[str]:
 
 
 def _member(plan: Plan, number: int) -> Plan:
-    """Return a member of an ensemble, the first where there are fewer, or the program itself where it is no ensemble."""
+    """Return the member of an ensemble with this number (from 0), its first member where there are fewer, or the program
+    itself where it is no ensemble."""
     return plan.members[number] if number < len(plan.members) else next(iter(plan.members), plan)
 
 
 def _rule(plan: Plan) -> list[str]:
-    """Return the number of members of an ensemble and its rule, as text."""
+    """Return the number of members of an ensemble and its rule, as lines of text; none for another program."""
     written = plan.meaning.get("ensemble")
     if not plan.members or written is None:
         return []
@@ -54,7 +57,7 @@ def _rule(plan: Plan) -> list[str]:
 
 
 Words = tuple[str, Sequence[Mapping[str, Any]]]
-"""Instructions and demos of a module."""
+"""The instructions and demos of a module."""
 
 
 def words_difference(module: str, before: Words, after: Words) -> list[str]:
@@ -81,10 +84,8 @@ def _demo(written: str) -> tuple[str, ...]:
 
 
 def layout_difference(module: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Return the lines of a unified diff from the layout `before` to the layout `after`, which an optimizer has tried,
-    each with its templates by role.
-
-    `module` is the module's name in the diff.
+    """Return the lines of a unified diff from the layout `before` to the layout `after`, each given as templates by role;
+    empty if equal. `module` is the module's name in the diff.
     """
     return _lines(f"{module}.prompt", _by_role(before), _by_role(after))
 

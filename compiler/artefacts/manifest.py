@@ -105,7 +105,8 @@ def manifest(plan: Plan) -> dict[str, Any]:
 
 
 def _modules(plan: Plan) -> Iterator[tuple[str, Plan, Module]]:
-    """Return the modules with their programs; modules of the members of an ensemble are named `<step>.<module>`."""
+    """Yield the modules of a program, and of the members of an ensemble, each with its name and its program; a member's
+    is named `<step>.<module>`."""
     for module in plan.modules.values():
         yield module.id, plan, module
     for number, member in enumerate(plan.members, 1):
@@ -131,6 +132,7 @@ def _texts(expressions: Mapping[str, Expression]) -> dict[str, str]:
 
 
 def _path(path: Path | str | None, folder: Path) -> str | None:
+    """Return a path relative to a folder, with forward slashes; a text or None unchanged."""
     if path is None or isinstance(path, str):
         return path
     return Path(os.path.relpath(path, folder)).as_posix()
@@ -216,13 +218,16 @@ def _optimize(plan: Plan) -> dict[str, Any] | None:
 
 
 def prompt_text(plan: Plan, module: Module) -> str:
-    """Return a module's messages as they are sent, with `⟨name⟩` in the place of each input's value."""
+    """Return a module's messages as they are sent, as text with a line `--- role` before each, and with `⟨name⟩` in the
+    place of each text in an input. A list has one such item, and earlier turns of a chat are left out. Raises RenderError
+    or another error of a template that computes with its inputs."""
     values = {name: _hole(name, field.type) for name, field in module.inputs.items()}
     messages = builder_of(plan, module).build(values).messages
     return "".join(f"--- {message['role']}\n{message_text(message)}\n" for message in messages)
 
 
 def _hole(name: str, kind: Type) -> Any:
+    """Return a value that stands for an input in a prompt: `⟨name⟩`, or a list or object of such texts."""
     inner = without_none(kind)
     if inner == MESSAGES:
         return []
@@ -234,6 +239,7 @@ def _hole(name: str, kind: Type) -> Any:
 
 
 def _prompt(plan: Plan, module: Module) -> str:
+    """Return what `prompt_text` does, or the templates of the module where that fails."""
     try:
         return prompt_text(plan, module)
     except Exception:
@@ -244,7 +250,8 @@ def _prompt(plan: Plan, module: Module) -> str:
 
 
 def write_artefacts(plan: Plan, out: Path) -> list[Path]:
-    """Write manifest.json with its schema, prompts/<module>.txt and graph.mmd into the folder `out`; return the paths."""
+    """Write manifest.json with its schema, prompts/<module>.txt and graph.mmd into the folder `out`, which is made; return
+    the paths. Other files there stay. Raises OSError where one cannot be written, and changes none then."""
     prompts = out / "prompts"
     document = json.dumps(manifest(plan), indent=2, ensure_ascii=False, default=str)
     texts = {out / "manifest.json": document + "\n"}

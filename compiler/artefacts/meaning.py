@@ -23,9 +23,9 @@ PROGRAMS = (".yaml", ".yml")
 
 
 def meaning_of(draft: Draft) -> dict[str, Any]:
-    """Return the spec as one plain dictionary with its top-level keys (`inputs`, `lms`, `modules`, `steps`, ...), all
-    names and files resolved, without the keys that do not change what the program does. `programs` is a sorted list of
-    the digests of the sub-programs."""
+    """Return the spec as one dictionary of plain values by top-level key (`inputs`, `lms`, `modules`, ...), without the
+    keys of NO_MEANING: `extends` is merged, `vars` have their values, also from files, and each LM its model's full name.
+    Other files are named and not read. `programs` is a sorted list of the digests of the sub-programs."""
     document = {key: value for key, value in draft.root.plain().items() if key not in NO_MEANING}
     document["vars"] = draft.vars
     document["lms"] = {
@@ -42,9 +42,10 @@ def digest(meaning: dict[str, Any]) -> str:
 
 
 def files_of(draft: Draft) -> dict[str, Path]:
-    """Return the paths that a spec may name, by the key that names each: Python tools and metrics, corpora, schemas.
+    """Return the paths that a spec may name, by the path of the key that names each, as `tools.find.python`: Python files of
+    tools and metrics, corpora, schemas, adapters, and the lock files that were read.
 
-    The files may not exist: a word with a dot in it may be a path or not, and is listed too.
+    Programs and data are left out. The files may not exist: any word with a dot or slash in it is listed.
     """
     found: dict[str, Path] = {}
     for key, node in draft.root.entries.items():
@@ -56,7 +57,7 @@ def files_of(draft: Draft) -> dict[str, Path]:
 
 
 def _add_files(node: Node, keys: tuple[str, ...], found: dict[str, Path]) -> None:
-    """Add the paths that a node may name, which stands at `keys`."""
+    """Add to `found` the paths that the node at the path `keys` may name, at any depth."""
     if isinstance(node, Mapping):
         for key, entry in node.entries.items():
             _add_files(entry, (*keys, f".{key}"), found)
@@ -72,6 +73,7 @@ def _add_files(node: Node, keys: tuple[str, ...], found: dict[str, Path]) -> Non
 
 
 def _programs(steps: tuple[Step, ...]) -> set[str]:
+    """Return the digests of the sub-programs that steps, and the steps of loops, call."""
     found: set[str] = set()
     for step in steps:
         inner = getattr(step.action, "plan", None)

@@ -12,9 +12,11 @@ from lmprog.compiler.steps.parts import bound, ending, expressions, given, inner
 
 
 def mermaid(plan: Plan) -> str:
-    """Return the plan as a Mermaid flowchart, with the same text for the same plan.
+    """Return the plan as a Mermaid flowchart, with the same text for the same plan: inputs, steps and outputs, and edges
+    for what is read.
 
-    Loops are boxes around their steps; dotted edges are order without data.
+    Loops are boxes around their steps, and a step with `when` is a hexagon; dotted edges are order without data. The steps
+    of sub-programs are not shown.
     """
     lines = ["flowchart TD"]
     for name in plan.inputs:
@@ -63,6 +65,7 @@ def _label(plan: Plan, step: Step) -> str:
 
 
 def _edges(steps: Iterable[Step], around: dict[str, Step], edges: list[str]) -> None:
+    """Add the edges that lead to steps and the steps inside them; `around` has the steps that they can read, by id."""
     for step in steps:
         if bound(step) is not None:
             inside = around | {part.id: part for part in inner(step)}
@@ -83,6 +86,8 @@ def _edges(steps: Iterable[Step], around: dict[str, Step], edges: list[str]) -> 
 def _read(
     expression: Expression | None, around: dict[str, Step], reader: str, edges: list[str], label: str = ""
 ) -> None:
+    """Add the edges from what an expression reads (None: nothing) to the node `reader`; `label` stands on those from steps
+    in place of the field."""
     for name in sorted(expression.references) if expression is not None else ():
         if name[0] == "steps" and len(name) > 1 and name[1] in around:
             shown = label or ".".join(name[2:3])

@@ -21,16 +21,18 @@ Run = Callable[[Mapping[str, Any]], Any]
 
 
 class EvaluationError(Handled):
-    """The error of an expression that has no value for the given names; the message says which part of it, and why."""
+    """The error of an expression that has no value for the given names; the message has its place, its text and the
+    cause."""
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A typed, compiled expression, or a literal that may hold expressions, with the type of its value. Evaluation
-    never changes the scope.
+    """A typed, compiled expression (from `parsed`), or a literal that may hold expressions (from `literal`), with the type
+    of its value. Evaluation never changes the scope.
 
-    `references` are the paths of names that it reads, `place` is its place as text, `tree` its syntax tree (None for a
-    literal), and `run` evaluates it.
+    `text` is the expression without `${{ }}`, `references` are the paths of names that it reads, `place` is its place as
+    `file:line:column` (empty: unknown), `tree` its syntax tree (None for a literal), and `run` evaluates it. Expressions
+    are equal by all but tree and function, and can be pickled.
     """
 
     text: str
@@ -43,9 +45,10 @@ class Expression:
     run: Run = field(default=lambda scope: None, compare=False, repr=False)
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
-        """Return the value; `scope` maps roots (`inputs`, `steps`, ...) to values.
+        """Return the value; `scope` has the values by root, such as those of `inputs` by name, and of `steps` by step and
+        output.
 
-        Raises EvaluationError where there is none.
+        Raises EvaluationError where there is no value, as for a name that `scope` does not have.
         """
         try:
             return self.run(scope)
@@ -67,20 +70,21 @@ class Expression:
         return _rebuild_literal, (self.parts(), self.type, self.place)
 
     def parts(self) -> Any:
-        """Return the value of a literal, with an Expression in the place of each expression in it."""
+        """Return the value of a literal as it was given to `literal`, with an Expression in the place of each expression
+        in it. Only for a literal, whose `tree` is None."""
         return self.run({"": True})
 
 
 def parsed(text: str, type: Type = UNKNOWN, place: str = "") -> Expression:
-    """Return the Expression for `text`, which has no `${{ }}` around it, or raise ExpressionError. `type` is that of
-    its value, and `place` its place as text."""
+    """Return the Expression for `text`, which has no `${{ }}` around it. `type` is that of its value, which is not
+    computed here, and `place` its place as text. Raises ExpressionError for a text that is no expression."""
     tree = parse(text)
     return Expression(text, type, frozenset(references(tree)), place, tree, _compile(tree))
 
 
 def literal(value: Any, type: Type | None = None, place: str = "") -> Expression:
-    """Return an Expression for a plain value; lists and mappings in it may hold Expressions. `type` None: that of the
-    value. `place` is its place as text."""
+    """Return the Expression that has a plain value; lists and mappings in it may hold Expressions, which are evaluated
+    with it. `type` None: the type of the value. `place` is its place as text."""
     found: set[tuple[str, ...]] = set()
     run = _literal_run(value, found)
     kind = type if type is not None else type_of(value)
@@ -106,6 +110,8 @@ def _literal_text(value: Any) -> str:
 
 
 def _literal_run(value: Any, found: set[tuple[str, ...]]) -> Run:
+    """Return the function that evaluates a literal, and add the names that it reads to `found`. For a scope with the
+    empty name it returns the expressions themselves."""
     if isinstance(value, Expression):
         found |= value.references
         inner = value.run
@@ -126,7 +132,8 @@ def _times(left: Any, right: Any) -> Any:
 
 
 def _contains(container: Any, value: Any) -> bool:
-    """Return whether a value is in a container; false for a JSON value that is no container."""
+    """Return whether a value is an item of a list, a part of a text or a key of a mapping; False for another container, and
+    for a value that cannot be in it."""
     if not isinstance(container, str | list | tuple | Mapping):
         return False
     if isinstance(container, str) and not isinstance(value, str):
@@ -147,7 +154,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 
 def _field(value: Any, name: str) -> Any:
-    """Return a field of an object, or null for a JSON value without the field, as for an absent optional field."""
+    """Return a field of a mapping or a pydantic object, or None where the value has no such field or no fields."""
     if isinstance(value, Mapping):
         try:
             return value[name]
@@ -159,7 +166,8 @@ def _field(value: Any, name: str) -> Any:
 
 
 def _item(value: Any, index: Any) -> Any:
-    """Return an item of a list, a character of a text (empty beyond its end), or null for a value without items."""
+    """Return an item or slice of a list, a character or slice of a text (empty beyond its end), or the value of a key of
+    a mapping; None for an absent key and for a value without items. Raises IndexError beyond the end of a list."""
     if isinstance(value, str) and isinstance(index, int):
         return value[index : index + 1 or None]
     if isinstance(value, str | list | tuple):
@@ -168,7 +176,8 @@ def _item(value: Any, index: Any) -> Any:
 
 
 def _chain(name: tuple[str, ...]) -> Run:
-    """Return a reader of a dotted name: what the scope holds must be there, fields of the value may be absent."""
+    """Return a function that reads a dotted name from a scope. It raises KeyError where the scope lacks the name's first
+    parts (`inputs.x`, `steps.a.b`); a field behind these is None where it is absent."""
     depth = {"steps": 3, "item": 1}.get(name[0], 2)
     root, known, fields = name[0], name[1:depth], name[depth:]
     if len(known) == 1 and not fields:
@@ -187,6 +196,7 @@ def _chain(name: tuple[str, ...]) -> Run:
 
 
 def _compile(node: ast.AST) -> Run:
+    """Return a function that evaluates a node of a checked syntax tree in a scope."""
     name = dotted(node)
     if name is not None:
         return _chain(name)

@@ -25,15 +25,15 @@ from lmprog.compiler.types.lattice import (
 )
 
 Typing = Callable[[list[Type]], Type | str]
-"""The type of the result for the types of the arguments, or what is wrong with them."""
+"""A function from the types of the arguments to the type of the result, or to a message that says what is wrong."""
 
 
 @dataclass(frozen=True, eq=False)
 class Function:
     """A function of the expression language, which takes `least` to `most` arguments (None: any number).
 
-    `typing` computes the type of the result from those of the arguments, `call` the value; `about` describes it. Unless
-    `takes_none` null is no argument.
+    `typing` returns the type of the result for the types of the arguments, or a message; `call` returns the value; `about`
+    shows how it is called, for messages and docs.
     """
 
     least: int
@@ -46,16 +46,18 @@ class Function:
 
 
 def is_text(kind: Type) -> bool:
-    """Return whether the type is str, an enum, or unknown."""
+    """Return whether the type is str, an enum, or unknown; False for an optional one."""
     return kind == STR or isinstance(kind, Enum | Unknown)
 
 
 def is_number(kind: Type) -> bool:
-    """Return whether the type is int, float, or unknown."""
+    """Return whether the type is int, float, or unknown; False for an optional one."""
     return kind in (INT, FLOAT) or isinstance(kind, Unknown)
 
 
 def _texts(result: Type) -> Typing:
+    """Return the typing of a function that takes texts alone."""
+
     def typing(kinds: list[Type]) -> Type | str:
         for kind in kinds:
             if not is_text(kind):
@@ -92,6 +94,8 @@ def _sum(kinds: list[Type]) -> Type | str:
 
 
 def _number(result: Type | None) -> Typing:
+    """Return the typing of a function that takes numbers alone; None for a result of the first argument's type."""
+
     def typing(kinds: list[Type]) -> Type | str:
         for kind in kinds:
             if not is_number(kind):
@@ -109,6 +113,8 @@ def _round(kinds: list[Type]) -> Type | str:
 
 
 def _convert(result: Type) -> Typing:
+    """Return the typing of a function that reads one value as `result`, and may take a number to return instead."""
+
     def typing(kinds: list[Type]) -> Type | str:
         kind = kinds[0]
         if len(kinds) > 1 and not is_number(without_none(kinds[1])):
@@ -132,6 +138,8 @@ def _default(kinds: list[Type]) -> Type | str:
 
 
 def _item(optional: bool) -> Typing:
+    """Return the typing of a function of one list: with `optional` it returns an item or null, else the list."""
+
     def typing(kinds: list[Type]) -> Type | str:
         if isinstance(kinds[0], Unknown):
             return UNKNOWN
@@ -203,6 +211,7 @@ def _bools(kinds: list[Type]) -> Type | str:
 
 
 def _unique(values: list[Any]) -> list[Any]:
+    """Return each value once, in the order of its first place."""
     kept: list[Any] = []
     seen: set[str] = set()
     for value in values:
@@ -214,7 +223,8 @@ def _unique(values: list[Any]) -> list[Any]:
 
 
 def _frequent(values: list[Any], *field: str) -> Any:
-    """Return the most common item, compared by a field where one is named, and the first of equally common ones."""
+    """Return the most common item, compared by a field where one is named; of equally common ones the first. Raises
+    ValueError for an empty list."""
     if not values:
         raise ValueError("the list is empty")
     keys = [json.dumps(value[field[0]] if field else value, sort_keys=True, default=str) for value in values]
@@ -222,6 +232,7 @@ def _frequent(values: list[Any], *field: str) -> Any:
 
 
 def _text(value: Any) -> str:
+    """Return a text as it is, and another value as JSON."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -234,7 +245,8 @@ def _len(value: Any) -> int:
 
 
 def _read(kind: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Return a reader of a number, which returns its second argument, if any, where the first is no number."""
+    """Return a function that reads a text or number by `kind` (int or float). Where that is impossible it returns its
+    second argument, and without one raises ValueError."""
 
     def read(value: Any, *instead: Any) -> Any:
         try:
@@ -254,6 +266,7 @@ MAX_CHARACTERS = 10_000_000
 
 
 def _bounded(characters: int) -> None:
+    """Raise ValueError for a text of more than MAX_CHARACTERS."""
     if characters > MAX_CHARACTERS:
         raise ValueError(f"the text would be longer than {MAX_CHARACTERS:,} characters")
 

@@ -13,8 +13,8 @@ Names = frozenset[tuple[str, ...]]
 
 
 def guards(test: ast.AST, truth: bool) -> Names:
-    """Return the names that are certainly present (not null) where the condition `test` is true, or false if
-    `truth` is False.
+    """Return the names, as paths such as `("inputs", "x")`, that are certainly not null where the condition `test` has
+    the value `truth`; an empty set where it says nothing of any.
     """
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         return guards(test.operand, not truth)
@@ -45,7 +45,8 @@ def _is_null(node: ast.AST) -> bool:
 
 @lru_cache(maxsize=65536)
 def conjuncts(text: str) -> frozenset[str]:
-    """Return the parts of a condition that are joined by `and`, as normalized texts."""
+    """Return the parts of the condition `text` that are joined by `and`, each written in one way, so that equal parts are
+    equal texts; the text itself where it is no expression."""
     try:
         pending: list[ast.expr] = [parse(text)]
     except ExpressionError:
@@ -61,9 +62,9 @@ def conjuncts(text: str) -> frozenset[str]:
 
 
 def subsets(parts: frozenset[str]) -> Iterator[frozenset[str]]:
-    """Yield sets of conditions of which each is certain to hold where all of `parts` do, the empty set left out.
+    """Yield the subsets of the conditions `parts`, of which each holds where all of `parts` do, the empty set left out.
 
-    Up to six parts they are all subsets, by size; of more parts each alone, then all together.
+    Of up to six parts they are all subsets, by size; of more, each part alone, then all together.
     """
     sizes = range(1, len(parts) + 1) if len(parts) <= 6 else (1, len(parts))
     for size in sizes:

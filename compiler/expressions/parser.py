@@ -14,12 +14,14 @@ from lmprog.compiler.expressions.functions import FUNCTIONS
 from lmprog.compiler.findings.finding import suggestion
 
 ROOTS = ("inputs", "steps", "state", "loop", "item", "row", "outputs", "vars", "metrics", "trace", "runs", "env")
+"""The names that an expression may begin with; which of them are known depends on its place."""
 CONSTANTS = {"true": True, "false": False, "null": None, "none": None}
 MAX_LENGTH, MAX_DEPTH = 20_000, 120
 
 
 class ExpressionError(Handled):
-    """The error of a text that is no expression; `offset` is the character at fault, from 0."""
+    """The error of a text that is no expression, with what its finding needs: `message`, `code`, how to fix it (`fix`,
+    None: not known), and `offset`, the character of the text at fault, from 0."""
 
     def __init__(self, message: str, offset: int = 0, fix: str | None = None, code: str = "LMP101") -> None:
         super().__init__(message)
@@ -73,8 +75,9 @@ def _slip(text: str) -> tuple[int, str, str] | None:
 
 @lru_cache(maxsize=65536)
 def parse(text: str) -> ast.expr:
-    """Return the syntax tree of an expression; raise ExpressionError for a text that is none, or has a part that is not
-    allowed.
+    """Return Python's syntax tree of an expression without `${{ }}`; equal texts give the same tree, which nobody may
+    change. Raises ExpressionError for a text that is no expression, or has a part that is not allowed, a function or
+    root that does not exist among them.
     """
     line = text.replace("\n", " ").replace("\r", " ").replace("\t", " ")
     stripped = line.strip()
@@ -99,11 +102,11 @@ def parse(text: str) -> ast.expr:
 
 
 _WARNED_OF = re.compile(r"\\|(?<!\w)\d[\d_]*\.?[^\W\d_]")
-"""Texts that Python's parser may warn of: escapes that it does not know, and a number with a letter behind it."""
+"""A part of a text of which Python's parser may warn: an escape that it does not know, a number with a letter behind it."""
 
 
 def _quiet_tree(text: str) -> ast.expr:
-    """Return Python's tree of an expression, without its warnings. To keep them away takes as long as to parse."""
+    """Return what `_tree` does, without Python's warnings of odd texts. It takes twice as long."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         return _tree(text)
@@ -137,7 +140,7 @@ def _tree(text: str) -> ast.expr:
 
 
 def offset_of(text: str, node: ast.AST) -> int:
-    """Return the offset in `text`, in characters, at which the node starts."""
+    """Return the offset, from 0 and in characters, at which a node of the expression `text` starts."""
     lead = len(text) - len(text.lstrip())
     column: int = getattr(node, "col_offset", 0)
     encoded = text.strip().encode()
@@ -166,15 +169,18 @@ _FIXES = {ast.Tuple: "write a list: [a, b]", ast.JoinedStr: 'use join([...], "")
 
 
 class _Checker:
-    """Refuses what is not of the language."""
+    """The check that the tree of the expression `text` holds nothing that is not of the language; `lead` is the number of
+    blanks before the expression, which count in the offsets of errors."""
 
     def __init__(self, text: str, lead: int) -> None:
         self.text, self.lead = text, lead
 
     def fail(self, node: ast.AST, message: str, fix: str | None = None, code: str = "LMP101") -> ExpressionError:
+        """Return the error for a node; None for a fix that is not known."""
         return ExpressionError(message, self.lead + offset_of(self.text, node), fix, code)
 
     def check(self, node: ast.AST, depth: int) -> None:
+        """Raise ExpressionError for the first part of a node that is not allowed; `depth` is its level of nesting."""
         if depth > MAX_DEPTH:
             raise ExpressionError("the expression is nested too deeply", self.lead)
         kind = type(node)
@@ -222,13 +228,15 @@ class _Checker:
 
 
 def _operands(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the parts of a node that are expressions or slices."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.expr | ast.Slice):
             yield child
 
 
 def dotted(node: ast.AST) -> tuple[str, ...] | None:
-    """Return the path of names that a node reads, such as `("steps", "a", "b")` for `steps.a.b`; None for any other node."""
+    """Return the path of names that a node reads, such as `("steps", "a", "b")` for `steps.a.b` and `steps["a"].b`, or
+    `("item",)`; None for a node that does more than read a root and its fields."""
     names: list[str] = []
     while True:
         if isinstance(node, ast.Attribute):
@@ -247,7 +255,7 @@ def dotted(node: ast.AST) -> tuple[str, ...] | None:
 
 def references(tree: ast.AST) -> Iterator[tuple[str, ...]]:
     """Yield the paths of names that an expression reads, each at full length as a tuple (`steps.a.b` is `("steps", "a",
-    "b")`), from left to right, repeated ones too."""
+    "b")`), in the order of the syntax tree, in which a condition comes before its cases; repeated ones too."""
     name = dotted(tree)
     if name is not None:
         yield name

@@ -15,25 +15,26 @@ from lmprog.compiler.types.lattice import JSON, Object, Optional, Type
 from lmprog.compiler.types.samples import combinations, samples
 
 _PARTIAL_CALLS = frozenset({"int", "float", "len", "split", "min", "max", "round", "replace", "json", "most_common"})
-"""Functions that have no result for some values of the types that they take."""
+"""The functions that have no result for some values of the types that they take."""
 _LOOPS = [{"index0": 0, "first": True, "last": False}, {"index0": 1, "first": False, "last": True}]
 
 Name = tuple[str, ...]
 
 
 class _Anything(dict[str, Any]):
-    """A JSON object with a number in every field, since the type does not say which there are."""
+    """A sample of a JSON value: an object with a number in every field, since its type does not say which there are."""
 
     def __missing__(self, key: str) -> int:
         return 1
 
 
 def failure(expression: Expression, scope: Scope, vars: Mapping[str, Any]) -> tuple[str, bool] | None:
-    """Return why the expression has no value for some sample values, and True if it has none for all of them; None
-    where it never fails.
+    """Return why the expression has no value, as a sentence, and True where it reads `vars` alone and so never has one,
+    False where it fails for some sample values of what it reads; None where it never fails, or cannot be tried.
 
-    Only those values are tried for which the conditions around the expression (such as `when`) hold. `scope` has the
-    names that may be read there. `vars` are the program's constants.
+    Samples are made from the types in `scope`, and only those for which the conditions around the expression (such as
+    `when`) hold are tried. A literal, a name alone, and an expression whose guard could not be read are not tried.
+    `vars` are the program's constants.
     """
     tree = expression.tree
     if tree is None or isinstance(tree, ast.Constant):
@@ -61,6 +62,8 @@ def failure(expression: Expression, scope: Scope, vars: Mapping[str, Any]) -> tu
 def _tried(
     expression: Expression, scope: Scope, vars: Mapping[str, Any], choices: Mapping[str, list[Any]]
 ) -> tuple[str, bool] | None:
+    """Return what `failure` does, with the first samples that fail; `choices` has the samples of each name, such as
+    `inputs.x`."""
     first: dict[str, Any] | None = None
     for chosen in combinations(choices):
         values = _scope(chosen, vars)
@@ -80,7 +83,7 @@ def _tried(
 
 @lru_cache(maxsize=65536)
 def _partial(text: str) -> bool:
-    """Return whether an expression contains an operation that has no result for some values."""
+    """Return whether the text of an expression contains an operation that has no result for some values."""
     # Such things have one of these characters; most expressions are names alone.
     return any(mark in text for mark in "[(/%") and any(_may_fail(node) for node in ast.walk(parse(text)))
 
@@ -101,6 +104,7 @@ def _place(name: Name) -> Name:
 
 
 def _type(place: Name, scope: Scope) -> Type | None:
+    """Return the type of a name as `_place` cuts it, or None where it does not exist."""
     root, *fields = place
     if root == "steps":
         kind = scope.steps.find(fields[0]) if scope.steps is not None and fields else None
@@ -113,7 +117,8 @@ def _type(place: Name, scope: Scope) -> Type | None:
 
 
 def _samples(kind: Type | None) -> list[Any]:
-    """Return samples without what is absent, for which the types of guards answer."""
+    """Return sample values of a type, empty for None; null is never one, since unguarded optional values have a finding
+    of their own."""
     if isinstance(kind, Optional):
         kind = kind.inner
     if kind == JSON:
@@ -122,13 +127,15 @@ def _samples(kind: Type | None) -> list[Any]:
 
 
 def _runs(place: Name, kind: Type | None) -> list[Any]:
-    """Return samples of a part of `runs`, in which the run that is scored is always one."""
+    """Return sample values of the part of `runs` named `place`, in which there is at least one run, the one that is
+    scored."""
     if place == ("runs", "index0"):
         return [0]
     return [value for value in _samples(kind) if all(value.values() if isinstance(value, dict) else [value])]
 
 
 def _scope(chosen: Mapping[str, Any], vars: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values by root that an expression is evaluated with, from the samples chosen for dotted names."""
     values: dict[str, Any] = {"vars": vars, "steps": {}}
     for name, value in chosen.items():
         *around, last = name.split(".")
@@ -147,6 +154,7 @@ def _holds(condition: Expression, values: Mapping[str, Any]) -> bool:
 
 
 def _reason(expression: Expression, values: Mapping[str, Any]) -> str | None:
+    """Return why an expression has no value here, in at most 200 characters, or None where it has one."""
     try:
         expression.evaluate(values)
     except EvaluationError as error:

@@ -44,8 +44,8 @@ _UNKNOWN_FIELD = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem in a part of an expression: the code of the finding (`LMPnnn`), the part (`node`), the message, and how
-    to fix it (None: not known)."""
+    """A problem in a part of an expression, which becomes a finding: its code (`LMPnnn`), the part (`node`), the message,
+    and how to fix it (None: not known)."""
 
     code: str
     node: ast.AST
@@ -55,17 +55,21 @@ class Problem:
 
 @dataclass
 class Typer:
-    """Computes the types of the parts of one expression in a scope, and collects the problems in it."""
+    """The computation of types in one expression: `scope` has the names that it may read, and `problems` collects what is
+    wrong in it."""
 
     scope: Scope
     problems: list[Problem] = field(default_factory=list)
 
     def type(self, node: ast.AST, present: Names | None = None) -> Type:
-        """Return the type of `node`. The names in `present` are known not to be null; None stands for those that the
-        scope knows."""
+        """Return the type of `node`, a tree from `parse`; UNKNOWN for a part with a problem, which is added to `problems`.
+
+        `present` are the names known not to be null; None: those of the scope.
+        """
         return self._infer(node, self.scope.present if present is None else present)
 
     def _say(self, code: str, node: ast.AST, message: str, fix: str | None = None) -> Type:
+        """Add a problem, and return UNKNOWN, the type of what cannot be typed; None for a fix that is not known."""
         self.problems.append(Problem(code, node, message, fix))
         return UNKNOWN
 

@@ -37,8 +37,6 @@ STAGES = "optimize.stages[]"
 class Key:
     """A key of the language, or an option of a built-in stage, as docs/reference shows it: section, name, type, meaning
     (`about`), whether it is needed, default and example, all as text.
-
-    `same_as` names the section that describes the same keys.
     """
 
     section: str
@@ -53,7 +51,7 @@ class Key:
     example: str
     """A value as a spec writes it."""
     same_as: str = ""
-    """The path of the same key in another section, which describes it."""
+    """The path of the same key in the section that describes its value; empty for the first or only one."""
 
     @property
     def path(self) -> str:
@@ -63,7 +61,8 @@ class Key:
 
 @cache
 def keys() -> tuple[Key, ...]:
-    """Return all keys of the language and all options of built-in stages, ordered by section."""
+    """Return all keys of the language and all options of built-in stages, each mapping once, from the top of a file to its
+    inner parts; the keys of a section stand together. They are computed once a process."""
     found: list[Key] = []
     described: dict[int, str] = {}
     seen: set[int] = set()
@@ -85,17 +84,18 @@ def keys() -> tuple[Key, ...]:
 
 
 def section_of(section: str) -> tuple[Key, ...]:
-    """Return the keys of one section."""
+    """Return the keys of one section, such as `lms.<LM>.limits`; empty for a section that does not exist."""
     return tuple(key for key in keys() if key.section == section)
 
 
 def type_text(shape: Shape) -> str:
-    """Return a description of a shape in words, such as "a list of texts"."""
+    """Return a description of a shape in words, such as "list of texts"."""
     return str(_NAMES[type(shape)](shape))
 
 
 def _records(path: str, shape: Shape) -> Iterator[tuple[str, Record]]:
-    """Yield the mappings with known keys that may stand at a path, or below it in entries that the author names."""
+    """Yield the mappings with known keys that a shape allows at a path, or below it in the entries of a list (`path[]`) or
+    in entries that the author names (`path.<LM>`), each with its path."""
     if isinstance(shape, Lazy):
         yield from _records(path, shape.shape())
     elif isinstance(shape, Anything) and shape.known is not None:
@@ -113,6 +113,7 @@ def _records(path: str, shape: Shape) -> Iterator[tuple[str, Record]]:
 
 
 def _key(section: str, name: str, shape: Shape, record: Record, same_as: str) -> Key:
+    """Return the description of the key `name` of a mapping of the shape `record`."""
     required = name in record.required
     needed = "required" if required else ""
     if name in record.one_of:
@@ -132,6 +133,7 @@ def _alternative(name: str, record: Record) -> str:
 
 
 def _listed(words: list[str], last: str = "or") -> str:
+    """Return one or more words as a list in a sentence, with `last` before the last word."""
     return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
 
 

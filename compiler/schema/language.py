@@ -26,6 +26,7 @@ from lmprog.compiler.types.lattice import PRIMITIVES
 from lmprog.compiler.types.shapes import LONG_FORM
 
 IDENTIFIER = "^[A-Za-z_][A-Za-z0-9_]*$"
+"""The pattern of names that an author gives to inputs, modules, steps and others."""
 _TYPE_TEXT = rf"^\s*({'|'.join(PRIMITIVES)}|list\s*\[.+\]|\{{.*\}}|[^:\s]+:[A-Za-z_][A-Za-z0-9_]*)\s*\??\s*$"
 """A type as a text: what stands in brackets is left to `lmprog check`."""
 
@@ -60,13 +61,15 @@ def schema_text() -> str:
 
 
 class _Writer:
-    """Writes shapes as schemas: of whole programs, or of overlays, in which every key may be left to the base."""
+    """A writer of shapes as JSON schemas: with `whole` of complete programs, else of overlays, in which every key may be
+    left to the base. `definitions` collects the schemas that others refer to, by name."""
 
     def __init__(self, whole: bool) -> None:
         self.whole = whole
         self.definitions: dict[str, Any] = {}
 
     def written(self, shape: Shape) -> dict[str, Any]:
+        """Return the schema of a shape with its description, default and example."""
         made = self.made(shape)
         default = f"Default: {shape.default}." if shape.default else ""
         about = " ".join(part for part in (shape.about, default) if part)
@@ -74,6 +77,7 @@ class _Writer:
         return {"description": about, **made, **shown} if about else made
 
     def made(self, shape: Shape) -> dict[str, Any]:
+        """Return the schema of a shape without its description; a Lazy one is a reference to a definition."""
         if isinstance(shape, Lazy):
             name = shape.name if self.whole or shape.name == "type" else f"{shape.name}_of_overlay"
             if name not in self.definitions:
@@ -125,6 +129,7 @@ class _Writer:
         return {"oneOf": kinds}
 
     def _object(self, shape: Record, keys: tuple[str, ...], required: tuple[str, ...]) -> dict[str, Any]:
+        """Return the schema of an object with these keys and no others; in an overlay none is required."""
         made = {
             "type": "object",
             "properties": {key: self.written(shape.keys[key]) for key in keys},

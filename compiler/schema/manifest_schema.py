@@ -11,6 +11,7 @@ COUNT = {"type": "integer", "minimum": 0}
 
 
 def _record(**properties: Any) -> dict[str, Any]:
+    """Return the schema of an object that has exactly these keys."""
     return {
         "type": "object",
         "properties": properties,
@@ -20,17 +21,19 @@ def _record(**properties: Any) -> dict[str, Any]:
 
 
 def _map(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of an object with any keys, all of whose values fit `value`."""
     return {"type": "object", "additionalProperties": value}
 
 
 def _maybe(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a value that fits `value` or is null."""
     return {"anyOf": [value, {"type": "null"}]}
 
 
 def manifest_schema() -> dict[str, Any]:
-    """Return the JSON schema (2020-12) of the manifest.
+    """Return the JSON schema (2020-12) of manifest.json, to which `artefacts.manifest.manifest` keeps.
 
-    A change that breaks a reader increments `manifest_version`; new keys do not.
+    A change that breaks a reader of manifests increments `manifest_version`; a new key does not.
     """
     fields = _map(_record(type=TEXT, schema={"type": "object"}, about=MAYBE_TEXT, private=FLAG, required=FLAG))
     texts = _map(TEXT)

@@ -23,7 +23,8 @@ from lmprog.compiler.shape import (
 
 
 def shape_of(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = None) -> Shape:
-    """Return the shape for a JSON schema that pydantic wrote; parts that are not understood allow anything.
+    """Return the shape, with description, default and example, for a JSON schema that pydantic wrote; parts that have no
+    shape here allow anything.
 
     `definitions` are the schemas that its `$ref` name; None: those in its own `$defs`.
     """
@@ -39,7 +40,7 @@ def shape_of(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = 
 
 
 def written(value: Any) -> str:
-    """Return a value as a spec writes it in one line."""
+    """Return a plain value as YAML in one line, as docs show it; texts have no quotes."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {written(part)}" for key, part in value.items()) + "}"
     if isinstance(value, list):
@@ -48,6 +49,7 @@ def written(value: Any) -> str:
 
 
 def _shape(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Shape:
+    """Return the shape for a JSON schema, without its own description and default."""
     if "$ref" in schema:
         return shape_of(definitions.get(str(schema["$ref"]).rpartition("/")[2], {}), definitions)
     parts = schema.get("anyOf") or (schema["allOf"] if len(schema.get("allOf", ())) == 1 else None)
@@ -75,6 +77,8 @@ def _shape(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Shape:
 
 
 def _any_of(parts: list[Mapping[str, Any]], definitions: Mapping[str, Any]) -> Shape:
+    """Return the shape for a choice of schemas: one shape each for scalars, lists and mappings; of two for the same kind
+    of value, but for words beside a number, one that allows anything."""
     null = any(part.get("type") == "null" for part in parts)
     shapes = [shape_of(part, definitions) for part in parts if part.get("type") != "null"]
     rooms: dict[str, Shape] = {}

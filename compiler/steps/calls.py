@@ -39,7 +39,8 @@ class Callee:
 
 
 def callee(draft: Draft, path: str, node: Mapping) -> Callee | None:
-    """Return the target of a step's call, or None, with a finding, where the target is missing or has findings."""
+    """Return the target of the call of the step at `path`, whose node is `node`; None for a step that calls nothing, and
+    where the target does not exist or could not be read, which has a finding. The target counts as used."""
     for verb, find in (("module", _module), ("tool", _tool), ("program", _program)):
         named = node.get(verb)
         if isinstance(named, Scalar):
@@ -48,6 +49,7 @@ def callee(draft: Draft, path: str, node: Mapping) -> Callee | None:
 
 
 def _missing(draft: Draft, section: str, path: str, named: Scalar) -> None:
+    """Report a target that is not in its section of the spec, unless it was written there and has a finding."""
     what = section.removesuffix("s")
     known = [*getattr(draft, section), *draft.dropped(section)]
     draft.meant(section, named.value)
@@ -72,7 +74,7 @@ def _module(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | N
 
 
 def _cut(draft: Draft, *path: str) -> bool:
-    """Return whether entries of a mapping of fields were dropped because they have findings."""
+    """Return whether the mapping at a path of keys, or entries of it, were left out because they have findings."""
     around = draft.node(*path[:-1])
     node = draft.node(*path)
     return (isinstance(around, Mapping) and path[-1] in around.dropped) or (
@@ -97,7 +99,8 @@ def _tool(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | Non
 
 
 def _no_tool(draft: Draft, path: str, named: Scalar) -> None:
-    """Report a step's tool that does not exist, or that is a whole server; nothing of a server whose tools are not known."""
+    """Report a step's tool that does not exist, or that is a whole MCP server; a server whose tools are not known is not
+    reported again, and counts as used."""
     ids = draft.tool_ids(named.value)
     if ids is None:
         _missing(draft, "tools", path, named)
@@ -109,6 +112,8 @@ def _no_tool(draft: Draft, path: str, named: Scalar) -> None:
 
 
 def _program(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | None:
+    """Return the member of an ensemble or the program file that a step names; None, with findings, where it cannot be
+    compiled."""
     member = draft.members.get(named.value)
     if member is not None:
         answer = Optional(Object(tuple(member.output_types.items())))
@@ -125,10 +130,12 @@ def _program(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | 
 
 
 def check_rebound(draft: Draft, plan: Plan | None, rebound: Mapping | None, what: str) -> None:
-    """Report ids under `lms` of a step or metric that this program, or the program that it runs, does not have.
+    """Report ids under `lms` of a step or metric that this program, or the program that it runs, does not have; the LMs of
+    this program that are named there count as used.
 
-    `rebound` is that mapping (None: not written), `plan` the program that is run (None: it could not be read, and its
-    side is not checked), `what` the words for the step or metric in messages.
+    `rebound` is that mapping, from ids of the program that is run to ids of this one (None: not written), `plan` the
+    program that is run (None: it could not be read, and its side is not checked), `what` the words for the step or
+    metric in messages.
     """
     for id, model in rebound.entries.items() if rebound else ():
         own = model.plain()
@@ -143,15 +150,15 @@ def check_rebound(draft: Draft, plan: Plan | None, rebound: Mapping | None, what
 
 
 def rebind(draft: Draft, plan: Plan, rebound: Mapping | None) -> Plan:
-    """Return a sub-program's plan with some of its LMs replaced by LMs of this program, as `lms` of a step says; the
-    plan itself where `rebound` is None or nothing fits."""
+    """Return the plan of a sub-program or judge with some of its LMs replaced by LMs of this program, as `rebound`, the
+    `lms` of a step or metric, says; the plan itself where that is None. Ids that do not exist are passed over."""
     wanted = {id: model.plain() for id, model in rebound.entries.items()} if rebound else {}
     replaced = {id: draft.lms[own] for id, own in wanted.items() if id in plan.lms and own in draft.lms}
     return _with_lms(plan, replaced) if replaced else plan
 
 
 def _with_lms(plan: Plan, lms: Map[str, LM]) -> Plan:
-    """Return the plan with other LMs, which the members of an ensemble get too."""
+    """Return the plan with other LMs, by id, which the members of an ensemble get too."""
     members = {id(member): replace(member, lms={**member.lms, **lms}) for member in plan.members}
     steps = tuple(
         replace(step, action=replace(step.action, plan=members[id(step.action.plan)]))
@@ -163,8 +170,9 @@ def _with_lms(plan: Plan, lms: Map[str, LM]) -> Plan:
 
 
 def arguments(draft: Draft, called: Callee, node: Mapping, scope: Scope, what: str) -> Arguments:
-    """Return the typed arguments of a call by name, with the defaults of the parameters that it leaves out; mistakes
-    get findings. `scope` has the names that may be read there. `what` names the place in messages."""
+    """Return the typed arguments of a call by name, from `with` in the step's `node`, with the defaults of the parameters
+    that it leaves out (not for a tool, which has its own defaults). Unknown, missing and unfit arguments get findings.
+    `scope` has the names that they may read; `what` names the place in messages."""
     written = node.map("with")
     given: Arguments = {}
     for name, entry in written.entries.items() if written else ():
@@ -198,14 +206,14 @@ def arguments(draft: Draft, called: Callee, node: Mapping, scope: Scope, what: s
 
 
 def unchecked(draft: Draft, node: Mapping, scope: Scope, what: str) -> None:
-    """Read the arguments of a call whose target is unknown, only to report mistakes in them. `scope` has the names that
-    may be read there. `what` names the place in messages."""
+    """Read the arguments of a call whose target is unknown, from `with` in the step's `node`, to report mistakes in their
+    expressions. `scope` has the names that they may read; `what` names the place in messages."""
     written = node.map("with")
     for name, entry in written.entries.items() if written else ():
         draft.binder.written(entry, scope, f"argument `{name}` of {what}")
 
 
 def _meant(called: Callee, written: Mapping | None, name: str) -> bool:
-    """Return whether a misspelt argument, which has a finding of its own, was meant to be the parameter `name`."""
+    """Return whether one of the unknown arguments, which has a finding, was probably meant to be the parameter `name`."""
     strange = [given for given in written.entries if given not in called.parameters] if written else []
     return called.known and any(nearest(given, [name]) for given in strange)

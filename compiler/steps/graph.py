@@ -26,10 +26,11 @@ VERBS = ("module", "tool", "program", "value", "repeat")
 
 @dataclass
 class Site:
-    """A step while it is compiled: its node, its scope and level, and what it calls (`callee`, None: a value or a loop).
+    """A step while it is compiled: its node, the scope around it, its level, and the target of its call (`callee`, None: a
+    value or a loop, or a target with a finding).
 
-    `path` has the ids from the top, joined by dots. `busy` is True while its type is computed, by which a circle of
-    references is found.
+    `path` has the ids of the loops around it and its own, joined by dots. `busy` is True while its type is computed, so
+    that steps which read each other in a circle have the type UNKNOWN.
     """
 
     id: str
@@ -52,23 +53,27 @@ class Level:
     types: StepTypes
     sites: dict[str, Site] = field(default_factory=dict)
     guarded: dict[frozenset[str], set[str]] = field(default_factory=dict)
-    """The ids of the steps that a `when` guards, by its parts that `and` joins."""
+    """The ids of the steps with an equal `when`, by its parts that `and` joins."""
 
 
 class GraphBuilder:
-    """Compiles the steps of one program."""
+    """The compiler of the steps of one program; mistakes go to the report of its draft."""
 
     def __init__(self, draft: Draft, types: TypeReader) -> None:
         self.draft, self.report, self.binder, self.types = draft, draft.report, draft.binder, types
 
     def build(self, node: Mapping, scope: Scope) -> tuple[tuple[Step, ...], StepTypes]:
-        """Return the steps at `node`, in an order that respects their edges, and their types; `scope` is that around them."""
+        """Return the steps that the mapping `node` holds, in an order that respects their edges, and the types of their
+        outputs; `scope` has the names around them, without steps. Mistakes become findings, and the nodes and places of
+        the steps are noted in the draft."""
         level = self._level(node, scope, None, "")
         return self._steps(level), level.types
 
     # levels and types, before any expression is typed
 
     def _level(self, node: Mapping, scope: Scope, outer: StepTypes | None, path: str) -> Level:
+        """Return the steps of one level, none of whose expressions is read yet; `outer` has those around a loop (None:
+        the top), and `path` is put before the ids."""
         level = Level(StepTypes(outer))
         inside = replace(scope, steps=level.types)
         for id in node.dropped:
@@ -95,7 +100,8 @@ class GraphBuilder:
         return level
 
     def _fields(self, site: Site) -> Map[str, Type] | None:
-        """Return the types of the fields of one call of the step, or None where they cannot be known."""
+        """Return the types of the fields of one call of the step, of its value or its state; None where the target of the
+        call has a finding."""
         if site.node.get("repeat") is not None:
             return {name: field.type for name, field in self._state(site).items()}
         if site.node.get("value") is not None:
@@ -103,6 +109,7 @@ class GraphBuilder:
         return site.callee.outputs if site.callee else None
 
     def _state(self, site: Site) -> dict[str, Field]:
+        """Return the fields of a loop's state; of type UNKNOWN where they have findings."""
         node = site.node.map("state")
         fields: dict[str, Field] = {}
         for name, entry in node.entries.items() if node else ():
@@ -116,6 +123,7 @@ class GraphBuilder:
         return fields
 
     def _value_type(self, site: Site) -> Type:
+        """Return the type of a `value` step, computed once and without findings; UNKNOWN within a circle."""
         if site.value is not None:
             return site.value
         if site.busy:
@@ -139,7 +147,8 @@ class GraphBuilder:
         return kind
 
     def _widened(self, site: Site, key: str, kind: Type) -> Type:
-        """Return the type of a `value` step that `else` or `on_error` gives another value: the text 'a' or 'b' is a str."""
+        """Return the type `kind` of a `value` step, widened so that it takes the value under `key` (`else` or `on_error`) too:
+        of the texts 'a' and 'b' an enum of both. It stays as it is where nothing is written there or no type takes both."""
         given = site.node.map(key)
         node = given.get("value") if given else None
         if node is None:
@@ -149,7 +158,8 @@ class GraphBuilder:
         return (join(kind, other.type) or kind) if other is not None else kind
 
     def _outputs(self, site: Site) -> Type:
-        """Return the type of `steps.<id>` as other steps read it."""
+        """Return the type of `steps.<id>` as other steps read it: an object of lists for `foreach`, of optional fields for
+        `when` without `else`; UNKNOWN where the fields are not known."""
         fields = self._fields(site)
         if fields is None:
             return _unknown()
@@ -166,7 +176,8 @@ class GraphBuilder:
     # scopes
 
     def _within(self, site: Site) -> Scope:
-        """Return the scope of the parts of a step that run only if `when` is true."""
+        """Return the scope of the parts of a step that run only if `when` is true; where `when` cannot be read, any
+        optional value counts as present."""
         when = _text(site.node.get("when"))
         if when is None:
             return site.scope
@@ -233,6 +244,7 @@ class GraphBuilder:
         )
 
     def _needs(self, site: Site) -> None:
+        """Report ids under `needs` that are no steps of the same level."""
         listed = site.node.get("needs")
         for position, id in enumerate(site.node.value("needs", ())):
             if id not in site.level.types.own:
@@ -247,6 +259,8 @@ class GraphBuilder:
         return None if expression is None else Value(expression)
 
     def _foreach(self, site: Site, scope: Scope) -> tuple[Foreach | None, Scope]:
+        """Return the `foreach` of a step and the scope of its arguments, in which `item` and `loop` can be read; None and
+        the scope itself where the step has none."""
         node = site.node.get("foreach")
         if node is None:
             for key in ("at_most", "max_parallel"):
@@ -270,6 +284,8 @@ class GraphBuilder:
         return Foreach(items, site.node.value("at_most"), site.node.value("max_parallel")), inner
 
     def _values(self, site: Site, key: str, scope: Scope, many: bool) -> dict[str, Expression]:
+        """Return the expressions under `key` (`else` or `on_error`) by field; `many` is True for a step with `foreach`, whose
+        fields are lists."""
         node = site.node.map(key)
         fields = self._fields(site)
         found: dict[str, Expression] = {}
@@ -316,6 +332,8 @@ class GraphBuilder:
         return Repeat(bound, until, state, start, steps, updates)
 
     def _bound(self, node: Node | None, written: Node, outer: Scope, what: str) -> Expression | None:
+        """Return the expression for the most turns of a loop, which reads vars alone; None, with a finding, where there is
+        none or it reads more. `node` is the bound in `written`, the value of `repeat` (None: it has none)."""
         if node is None:
             if not (isinstance(written, Mapping) and "at_most" in written.dropped):
                 fix = "add at_most:, the most turns it may take"
@@ -372,6 +390,7 @@ class GraphBuilder:
         return found
 
     def _update(self, verb: str, expression: Expression, kind: Type, node: Node, what: str) -> None:
+        """Report an expression that cannot change a state of type `kind` as `verb` (`set`, `append`, `extend`) says."""
         if verb == "set":
             self.binder.fits(expression, kind, node, what)
             return
@@ -394,6 +413,7 @@ def _unknown() -> Type:
 
 
 def _text(node: Node | None) -> str | None:
+    """Return the text of an expression without `${{ }}`; None for a node that is no text, and for None."""
     if not isinstance(node, Scalar) or not isinstance(node.value, str):
         return None
     wrapped = WRAPPED.match(node.value)

@@ -10,9 +10,10 @@ from lmprog.compiler.steps.parts import expressions
 
 
 def in_order(draft: Draft, steps: dict[str, Step]) -> tuple[Step, ...]:
-    """Return the steps of one level with their edges, in an order that respects them and otherwise keeps the file's.
+    """Return the steps of one level, given by id in the file's order, each with its edges in `after`, ordered so that a
+    step comes behind all that it reads or needs, and else as in the file.
 
-    A circle is reported, and its steps keep the file's order.
+    Circles are reported; their steps, and those that wait for them, stand at the end in the file's order.
     """
     linked = {id: replace(step, after=_before(step, steps)) for id, step in steps.items()}
     waiting = {id: set(step.after) for id, step in linked.items()}
@@ -41,6 +42,7 @@ def in_order(draft: Draft, steps: dict[str, Step]) -> tuple[Step, ...]:
 
 
 def _before(step: Step, steps: dict[str, Step]) -> frozenset[str]:
+    """Return the ids of the steps of this level that a step reads, or names under `needs`."""
     read = {
         name[1]
         for expression in expressions(step)
@@ -51,7 +53,8 @@ def _before(step: Step, steps: dict[str, Step]) -> frozenset[str]:
 
 
 def _circle(draft: Draft, steps: dict[str, Step]) -> None:
-    """Report each circle once: follow edges back from each step until one comes again."""
+    """Report at least one circle of the steps, each of which waits for another of them: edges are followed back from each
+    step until one comes again."""
     done: set[str] = set()
     for start in steps:
         trail: list[str] = []

@@ -13,12 +13,13 @@ from lmprog.compiler.plan import Plan, ProgramCall, Repeat, Step, Value
 
 
 def inner(step: Step) -> tuple[Step, ...]:
-    """Return the steps inside a step, such as those of a loop; empty for most. Those of a sub-program do not count."""
+    """Return the steps inside a loop, each once; empty for other steps. Those of a sub-program do not count."""
     return step.action.steps if isinstance(step.action, Repeat) else ()
 
 
 def below(step: Step) -> tuple[Step, ...]:
-    """Return the steps that a step runs: those inside it, or those of the sub-program that it calls."""
+    """Return the steps that a step runs: those inside a loop, or those of the sub-program that it calls; empty for other
+    steps."""
     return step.action.plan.steps if isinstance(step.action, ProgramCall) else inner(step)
 
 
@@ -37,7 +38,8 @@ def programs(steps: Iterable[Step]) -> Iterator[Plan]:
 
 
 def changed(step: Step, change: Callable[[Step], Step]) -> Step:
-    """Return the step with `change` applied to each step inside it; the step itself where there are none."""
+    """Return the step with `change` applied to each step inside it, of the first level alone; the step itself where there
+    are none."""
     if not isinstance(step.action, Repeat):
         return step
     return replace(step, action=replace(step.action, steps=tuple(change(part) for part in step.action.steps)))
@@ -54,7 +56,8 @@ def ending(step: Step) -> Expression | None:
 
 
 def given(step: Step) -> Mapping[str, Expression]:
-    """Return the expressions that a step's action reads when it begins, by name: arguments, value, or start of the state."""
+    """Return the expressions that a step's action reads when it begins, by name: the arguments of a call, `value`, or the
+    start of a loop's state; empty for a step that could not be compiled."""
     action = step.action
     if isinstance(action, Value):
         return {"value": action.expression}
@@ -63,16 +66,17 @@ def given(step: Step) -> Mapping[str, Expression]:
 
 
 def updates(step: Step) -> dict[str, Expression]:
-    """Return the expressions that set a loop's state after each turn, by variable."""
+    """Return the expressions that change a loop's state after each turn, by variable; empty for other steps. An
+    expression may be the new value, or items that are added to a list."""
     action = step.action
     return {name: update.expression for name, update in action.next.items()} if isinstance(action, Repeat) else {}
 
 
 def passed_on(step: Step, output: str) -> list[Expression]:
-    """Return the expressions whose value an output may take unchanged: a `value` step's, or a loop's start and update of its
-    state.
+    """Return the expressions whose values the output `output` of a step may have: that of a `value` step, or the start and
+    the update of a loop's state.
 
-    It is empty where a module, tool or program makes the output.
+    The list is empty where a module, tool or program makes the output.
     """
     if not isinstance(step.action, Repeat | Value):
         return []
@@ -81,7 +85,8 @@ def passed_on(step: Step, output: str) -> list[Expression]:
 
 
 def expressions(step: Step) -> Iterator[Expression]:
-    """Yield all expressions of a step and of the steps inside it, but not the expressions of sub-programs."""
+    """Yield all expressions of a step (its bounds, arguments, conditions, `else` and `on_error`) and of the steps inside
+    it, but not those of sub-programs."""
     for expression in (bound(step), ending(step)):
         if expression is not None:
             yield expression

@@ -9,19 +9,21 @@ from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.types.lattice import BOOL, INT, Object, Type
 
 LOOP = Object((("index0", INT), ("first", BOOL), ("last", BOOL)))
+"""The type of `loop`, in a turn of a loop or for an item of `foreach`."""
 
 
 class StepTypes:
-    """The steps that are visible at a place (of its level and the levels around it), with the types of their outputs.
+    """The steps that are visible at a place, with the types of their outputs: those of its level (`own`, by id, filled by
+    the compiler of steps), and those of the levels around it (`outer`, None: there is none).
 
-    A step's outputs are typed when they are asked for, since a `value` step has the type of its expression.
+    `own` has functions that return types, since a `value` step has the type of its expression, which may read others.
     """
 
     def __init__(self, outer: StepTypes | None = None) -> None:
         self.outer = outer
         self.own: dict[str, Callable[[], Type]] = {}
         self.inner: dict[str, str] = {}
-        """Steps that are inside a loop of this level -> the loop's id, for a better message."""
+        """The ids of the steps inside loops of this level, each with the id of its loop, for messages."""
 
     def find(self, id: str) -> Type | None:
         """Return the type of a visible step's outputs; None where there is no such step."""
@@ -35,11 +37,12 @@ class StepTypes:
         return id in self.own or (self.outer is not None and self.outer.has(id))
 
     def ids(self) -> list[str]:
-        """Return the ids of all visible steps."""
+        """Return the ids of all visible steps, those of the innermost level first."""
         return [*self.own, *(self.outer.ids() if self.outer else [])]
 
     def loop_around(self, id: str) -> str | None:
-        """Return the id of the loop that a step which is not visible stands in; None where it is in none."""
+        """Return the id of the loop, of this level or one around it, in which the step `id` stands; None where it is in no
+        such loop."""
         found = self.inner.get(id)
         return found if found or self.outer is None else self.outer.loop_around(id)
 
@@ -49,9 +52,7 @@ class Scope:
     """The names that an expression may read, with their types: `roots` (`inputs`, `vars`, ...), and the outputs of
     visible steps (`steps` None: none).
 
-    `where` describes the place in messages, `present` are names known not to be null (`lenient`: not known which),
-    `conditions` hold where the expression is evaluated, and `together` are the steps that run whenever it does.
-    `count_known` is True where the number of turns of the loop is known.
+    `where` describes the place in messages, as "in a metric", and `present` are names known not to be null.
     """
 
     roots: Mapping[str, Type] = field(default_factory=dict)
@@ -70,17 +71,18 @@ class Scope:
     """Steps that run whenever the reader runs, because they have the same `when`."""
 
     def is_present(self, name: tuple[str, ...], guarded: frozenset[tuple[str, ...]]) -> bool:
-        """Return whether an optional value is known not to be null, by the `guarded` names or by the scope."""
+        """Return whether the optional value `name`, a path such as `("steps", "a", "b")`, is taken not to be null: it is
+        among the `guarded` names, a field of a step that runs whenever the reader does, or guards could not be read."""
         if self.lenient or name in guarded:
             return True
         return len(name) == 3 and name[0] == "steps" and any(name[1] in ids for ids in self.together)
 
     def having(self, **roots: Type) -> Scope:
-        """Return the scope with further roots."""
+        """Return the scope with further roots, or with another type of a root, by name."""
         return replace(self, roots={**self.roots, **roots})
 
     def given(self, present: frozenset[tuple[str, ...]]) -> Scope:
-        """Return the scope in which these names are known not to be null."""
+        """Return the scope in which the names `present` are known not to be null too."""
         return replace(self, present=self.present | present) if present else self
 
     def where_holds(self, condition: Expression | None) -> Scope:
@@ -89,5 +91,5 @@ class Scope:
         return self if condition is None else replace(self, conditions=(*self.conditions, condition))
 
     def names(self) -> list[str]:
-        """Return the names of the roots."""
+        """Return the names of the roots that may be read, `steps` among them where steps are visible."""
         return [*self.roots, *(["steps"] if self.steps is not None else [])]

@@ -17,7 +17,7 @@ MAX_BYTES = 64_000_000
 """Maximum bytes of a file that is read whole: a program, a list of labels, a description of tools."""
 
 State = tuple[int, int, int] | None
-"""The time, size and inode of a file; None where there is no file."""
+"""The time of the last change (in nanoseconds), size and inode of a file or folder; None where there is none."""
 
 _UNSAVED: ContextVar[Mapping[Path, str]] = ContextVar("unsaved", default={})  # noqa: B039 (nobody changes it)
 _SEEN: ContextVar[dict[Path, State] | None] = ContextVar("seen", default=None)
@@ -28,16 +28,15 @@ class NotRead(Handled):
 
 
 def followed(path: Path) -> Path:
-    """Return the absolute path with its links followed; one whose links lead in a circle stays, and cannot be read.
-
-    `Path.resolve` raises RuntimeError for a circle before Python 3.13.
+    """Return the absolute path with its links followed, whether the file exists or not; a path whose links lead in a
+    circle is returned, too, and cannot be read. (`Path.resolve` raises RuntimeError for it before Python 3.13.)
     """
     return Path(os.path.realpath(path))
 
 
 def root_of(spec: Path) -> Path:
-    """Return the folder that holds all files which a program that is not trusted may read: the git checkout, else its own
-    folder.
+    """Return the folder that holds all files which the program at `spec` may read if it is not trusted: the innermost git
+    checkout around it, else its own folder.
     """
     folder = followed(Path(os.path.abspath(spec)).parent)
     return next((around for around in (folder, *folder.parents) if (around / ".git").exists()), folder)
@@ -65,7 +64,8 @@ def reading(unsaved: Mapping[Path, str] = {}) -> Iterator[Mapping[Path, State]]:
     """Inside the block, take the texts of `unsaved`, which an editor holds, in place of the files at their paths (without
     links).
 
-    Yield the files that are looked at meanwhile, whether they exist or not, each with its state before it was read.
+    Yield a dictionary that is filled during the block with the files that are looked at, whether they exist or not, each
+    with its state when it was first looked at.
     """
     seen: dict[Path, State] = {}
     texts, looked_at = _UNSAVED.set(unsaved), _SEEN.set(seen)
@@ -77,14 +77,16 @@ def reading(unsaved: Mapping[Path, str] = {}) -> Iterator[Mapping[Path, State]]:
 
 
 def note(path: Path) -> None:
-    """Note that the compilation depends on a file, for programs that compile again when it changes."""
+    """Add a file to those that the block of `reading` around yields, as one that the compilation depends on; without such
+    a block, do nothing."""
     seen = _SEEN.get()
     if seen is not None and path not in seen:
         seen[path] = state_of(path)
 
 
 def state_of(path: Path) -> State:
-    """Return the time, size and inode of a file, which change when it is saved; None where there is no file."""
+    """Return the time of change (in nanoseconds), size and inode of a file, of which one changes when it is saved; None
+    where there is no file."""
     try:
         found = path.stat()
     except OSError:
@@ -99,14 +101,16 @@ def unsaved_text(path: Path) -> str | None:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether there is such a file, on the disk or in an editor."""
+    """Return whether there is such a file, on the disk or as unsaved text in an editor; note it as one that is depended
+    on."""
     note(path)
     return path in _UNSAVED.get() or path.is_file()
 
 
 def read_text(path: Path, root: Path | None = None, *, encoding: str = "utf-8") -> str:
-    """Return the text of a regular file, or its unsaved text in an editor. Raises NotRead for any other file, one
-    outside of `root` (None: no limit), too large, or not UTF-8 (`encoding`)."""
+    """Return the text of a file, or its unsaved text in an editor, with `\\n` for all line ends; note it as one that is
+    depended on. Raises NotRead for a file that is absent or no regular one, lies outside of the folder `root` (None: no
+    limit), has more than MAX_BYTES (64,000,000), or is not text in `encoding`."""
     refused = refusal(path, root)
     if refused is not None:
         raise NotRead(refused)
@@ -134,8 +138,9 @@ def read_text(path: Path, root: Path | None = None, *, encoding: str = "utf-8") 
 
 
 def opened(path: Path, **options: Any) -> IO[str]:
-    """Open a file of UTF-8 text for reading, as `open` with these options; where an editor holds a newer text, return that
-    instead.
+    """Open a file of UTF-8 text for reading, without a byte order mark, as `open` with these options; where an editor
+    holds a newer text, return that as a stream. The file is noted as one that is depended on. Raises OSError where it
+    cannot be opened.
     """
     note(path)
     unsaved = _UNSAVED.get().get(path)

@@ -25,12 +25,13 @@ def read_extended(
     within: Path | None = None,
     named: Place | None = None,
 ) -> Mapping | None:
-    """Return the tree of the file at `path` merged over the file that it extends; None, with findings, if one is
-    unreadable.
+    """Return the tree of the file at `path`, merged over that of the file under `extends`, and so on; without `extends`, or
+    with one that is no text (which gets a finding), the tree of the file alone.
 
-    `around` are the files that extend this one, by which a circle is found. `within` is the folder of all files that a
-    program that is not trusted may read (None: any may be), and `named` is the place in another program that names this
-    one (None: none does).
+    None, with findings, where a file cannot be read, may not be, does not exist, or the files extend each other in a
+    circle. `around` are the files that extend this one. `within` is the folder of all files that a program that is not
+    trusted may read (None: any may be), and `named` is the place in another program that names this one (None: none
+    does).
     """
     root = read_source(path, report, within, named)
     if root is None:
@@ -66,8 +67,8 @@ def read_extended(
 
 
 def laid_over(base: Mapping, over: Mapping) -> Mapping:
-    """Return the spec `over` merged over `base`; where it replaces the model of an LM, a `trusted: true` of `base` is
-    dropped.
+    """Return the spec `over` merged over `base`, neither of which is changed. Where `over` gives an LM another model and
+    does not say `trusted`, a `trusted: true` of `base` is dropped.
     """
     result = merged(base, over)
     below, above, lms = base.map("lms"), over.map("lms"), result.map("lms")
@@ -82,8 +83,11 @@ def laid_over(base: Mapping, over: Mapping) -> Mapping:
 
 
 def override(root: Mapping, overrides: Map[str, Any], report: Report) -> Mapping:
-    """Return the spec with the values of `--set` applied, given by dotted path as `data.train.limit`; relative paths in
-    them start at the working directory. A path that is none becomes a finding LMP101."""
+    """Return the spec with the values of `--set` laid over it, which are plain values by dotted path, as data.train.limit.
+
+    Relative paths of files in the values start at the working directory. A dotted path with an empty part becomes a
+    finding (LMP101) of `report`, and its value is left out.
+    """
     for path, value in overrides.items():
         folder = Path.cwd()
         source = Source(folder, f"--set {path}", f"{path}={value}", folder)
@@ -102,10 +106,10 @@ def override(root: Mapping, overrides: Map[str, Any], report: Report) -> Mapping
 
 
 def candidate(root: Mapping, change: Map[str, Any], report: Report) -> Mapping:
-    """Return the spec with a candidate's change (sections of the spec, by id, with the new keys) laid over it; relative
-    paths in the change start at the spec's folder.
+    """Return the spec with a candidate's change laid over it: by section and id the new keys, as in
+    `{"modules": {"sort": {"instructions": ...}}}`. Relative paths in the change start at the spec's folder.
 
-    A change that could not be written as an overlay gets a finding, before anything is spent on the candidate.
+    A value that no file could hold, such as half a surrogate pair, becomes a finding (LMP101) of `report`.
     """
     source = Source(root.source.path, f"{root.source.name} (candidate)", "", root.source.folder)
     for section, entries in change.items():

@@ -14,11 +14,11 @@ _OF_FIELD = LONG_FORM.keys.keys() - {*LONG_FORM.one_of}
 
 
 def merged(base: Mapping, over: Mapping, shape: Shape = PROGRAM) -> Mapping:
-    """Return `over` merged over `base`: mappings merge key by key, other values replace; each node keeps its place in its
-    file.
+    """Return `over` merged over `base`, as a new mapping with the place of `over`: mappings merge key by key, other values,
+    lists included, replace; each value keeps its place in its file.
 
-    `shape` describes both. Where a key of `over` excludes a key of `base`, that key and those that belong to it are
-    dropped.
+    `shape` describes both. Where a key of `over` excludes a key of `base`, that key of `base` and those that belong to
+    it are dropped.
     """
     shape = _of_mapping(shape, base.entries.keys() | over.entries.keys())
     result = base.copy()
@@ -43,6 +43,7 @@ def given_up(shape: Shape, below: Set[str], above: Set[str]) -> Set[str]:
 
 
 def _of_record(record: Record, below: Set[str], above: Set[str]) -> Set[str]:
+    """Return the keys that are dropped of a record whose form is decided by one of several keys or groups of keys."""
     there = [group for group in record.groups if not below.isdisjoint(group)]
     # A key that may stand beside what is there chooses nothing, as the `url` of a server beside `openapi`.
     taken = [
@@ -61,7 +62,8 @@ def _of_record(record: Record, below: Set[str], above: Set[str]) -> Set[str]:
 
 
 def _of_type(below: Set[str], above: Set[str]) -> Set[str]:
-    """Return the keys that go where one type is laid over another; the fields of two objects merge."""
+    """Return the keys of a type written out that are dropped where another type with the keys `above` is laid over it;
+    none where both are objects, whose fields merge, or are written in the same way."""
     old, new = _form(below), _form(above)
     if not new or old == new:
         return frozenset()
@@ -70,13 +72,14 @@ def _of_type(below: Set[str], above: Set[str]) -> Set[str]:
 
 
 def _form(keys: Set[str]) -> str:
-    """Return how a type with these keys is written; nothing for keys that are only said beside a type."""
+    """Return how a type with these keys is written: the key of a long form (as `enum`), `object`, or an empty text where no
+    key says a type."""
     names = keys - _OF_FIELD
     return next((form for form in LONG_FORM.one_of if names == {form}), "object" if names else "")
 
 
 def _of_mapping(shape: Shape, keys: Set[str]) -> Shape:
-    """Return the shape that a mapping with these keys has where this one is asked for."""
+    """Return the shape that holds for a mapping with these keys where `shape` is wanted."""
     while not isinstance(shape, Record | MapOf | Anything):
         if isinstance(shape, Lazy):
             shape = shape.shape()
@@ -88,6 +91,7 @@ def _of_mapping(shape: Shape, keys: Set[str]) -> Shape:
 
 
 def _of_key(shape: Shape, key: str) -> Shape:
+    """Return the shape of the value of a key in a mapping of this shape; one that takes anything where it is unknown."""
     if isinstance(shape, Record):
         return shape.keys.get(key, Anything())
     if isinstance(shape, MapOf):

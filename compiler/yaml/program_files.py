@@ -18,10 +18,11 @@ _KEY = re.compile(r"""^["']?lmprog["']?[ \t]*:""", re.MULTILINE)
 
 
 def is_program(path: Path, imports: bool = True) -> bool:
-    """Return whether a file has the key `lmprog` at the start of a line.
+    """Return whether a file has the key `lmprog` at the start of a line; also True for a file that cannot be read as text,
+    so that its check reports it.
 
-    Also True for a file that cannot be read as text, so that its check reports it. With `imports` False, for a program that is
-    not trusted, that is any file outside of the git checkout, or else the folder, that it lies in.
+    With `imports` False the file is not trusted: a link that leads out of the git checkout, or else the folder, that
+    the file lies in is not read, and gives True.
     """
     try:
         return _KEY.search(read_text(path, None if imports else root_of(path))) is not None
@@ -30,7 +31,8 @@ def is_program(path: Path, imports: bool = True) -> bool:
 
 
 def folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the folder and those below it that may hold programs, each with the names of its files in order."""
+    """Yield the folder and all folders below it, each with the names of its files in order; hidden folders and those of
+    installed packages are left out."""
     for around, inner, files in os.walk(folder):
         inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in _SKIPPED)
         yield Path(around), sorted(files)

@@ -45,7 +45,7 @@ class _Loader(_Parser, BaseResolver):
         BaseResolver.__init__(self)
 
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
-        """Return the tag of a node that has none, as the base does; there are no rules by path, and most are plain texts."""
+        """Return the tag of a node that has none, as the base class does, but faster: it needs no rules by path."""
         if kind is not yaml.ScalarNode:
             return str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
         if implicit[0]:
@@ -73,7 +73,8 @@ _KNOWN_TAGS = frozenset({"!", *(_TAG + name for name in ("null", "bool", "int", 
 
 
 def is_plain_text(text: str) -> bool:
-    """Return whether an unquoted scalar is read as a string: `12e4` is not, though YAML 1.1 reads it as one."""
+    """Return whether the text of an unquoted scalar is read as a string by YAML 1.2: `12e4` is not, though YAML 1.1 reads
+    it as one."""
     resolvers = _Loader.yaml_implicit_resolvers.get(text[:1], [])
     return not any(pattern.match(text) for _, pattern in resolvers)
 
@@ -81,6 +82,7 @@ def is_plain_text(text: str) -> bool:
 DIFFERENT = re.compile(
     r"^(?:yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF|[-+]?0[0-9]+|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+)$"
 )
+"""An unquoted text that YAML 1.1 and 1.2 read as different values."""
 
 _FIRST_OF_DOUBTED = "yYnNoO+-0123456789\u201c\u201e\u2018"
 """The characters that a plain text begins with which may be read as something else."""
@@ -90,12 +92,12 @@ _parsed: dict[Path, tuple[tuple[int | str, ...], Source, Node | None, Report]] =
 
 
 def read_source(path: Path, report: Report, within: Path | None = None, named: Place | None = None) -> Mapping | None:
-    """Return the mapping that the file at `path` holds; None, with findings, where there is none. Nothing is raised for
-    a file that cannot be read.
+    """Return the mapping that the file at `path` holds, which callers share and must not change; None, with findings in
+    `report`, where the file cannot be read or holds no program. Nothing is raised.
 
-    An unchanged file (by time, size and name as shown, or by its unsaved text) is parsed once per process. No file
-    outside of `within` (None: no limit) is read. A file that another program names, at `named` (None: none does), is
-    not examined unless it is a program itself.
+    An unchanged file (by time, size and name as shown, or by its unsaved text) is parsed once a process. A file outside
+    of the folder `within` (None: no limit) is not read. `named` is the place in another program that names the file
+    (None: none does); findings of an unreadable one stand there, and no word of a file that is no program is shown.
     """
     try:
         refused = refusal(path, within)
@@ -199,9 +201,8 @@ _COMPACT = re.compile(r"(?:[-?:][ \t]+){2000}")
 
 
 def _far_too_deep(text: str) -> bool:
-    """Return whether a text is nested so deeply that libyaml's recursion would end the process.
-
-    Brackets in strings count too: thousands of unclosed brackets do not occur in practice.
+    """Return whether a text is nested so deeply, in 2000 brackets or list marks, that the recursion of the C library would
+    end the process. Brackets in strings count too, which does no harm in practice.
     """
     if _COMPACT.search(text):
         return True
@@ -219,6 +220,7 @@ _UNWRITABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\uff
 
 
 def _syntax(source: Source, report: Report, error: yaml.YAMLError) -> None:
+    """Report the mistake for which the YAML library refuses a text, explained where it is a known slip."""
     # Here and below: what is said of slips is imported where there is one.
     from lmprog.compiler.yaml.slips import slip
 
@@ -237,7 +239,7 @@ def _syntax(source: Source, report: Report, error: yaml.YAMLError) -> None:
 
 
 class _Converter:
-    """A converter from the nodes of the YAML library to lmprog's nodes."""
+    """A converter from the nodes of the YAML library to those of `source.py`; mistakes go to the report."""
 
     def __init__(self, source: Source, report: Report) -> None:
         self.source, self.report = source, report
@@ -245,6 +247,7 @@ class _Converter:
         self.open: set[int] = set()
 
     def node(self, node: Any) -> Node | None:
+        """Return the node for one of the library; None, with a finding, where it cannot be read."""
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         self.count += 1
         if node.tag not in _KNOWN_TAGS:
@@ -267,7 +270,7 @@ class _Converter:
         return result
 
     def _strange_tag(self, node: Any, place: Place) -> None:
-        """Say that a tag has no meaning here: the value would be taken as the text or list that stands behind it."""
+        """Report a tag other than those of YAML's core schema, at whose value an author expects something else."""
         shown = "!!" + node.tag.removeprefix(_TAG) if node.tag.startswith(_TAG) else node.tag
         fix = (
             "name files where the language takes them: vars: {rules: {file: rules.txt}}" if "include" in shown else None
@@ -282,7 +285,8 @@ class _Converter:
         return Scalar(self.source, line, column, _value(node.tag, text), text, style)
 
     def _doubted(self, node: Any, text: str, place: Place) -> None:
-        """Warn of a text that is read as something else than it seems to say."""
+        """Warn of a scalar that is read as something else than it seems to say: a folded list, a word or number that versions
+        of YAML read differently, a text in curly quotes."""
         from lmprog.compiler.yaml.slips import folded_list, in_curly_quotes
 
         if node.style:
@@ -338,6 +342,7 @@ class _Converter:
 
 
 def _value(tag: str, text: str) -> Any:
+    """Return the value of a scalar by its tag; the text itself for another tag, and for a number that cannot be read."""
     if tag == _STR:
         return text
     kind = tag.removeprefix(_TAG)

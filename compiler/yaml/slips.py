@@ -25,15 +25,16 @@ class Slip:
 
 
 def slip(lines: list[str], line: int, column: int, began: int, problem: str) -> Slip:
-    """Return the explanation of a YAML error, from the parser's `problem` at `line` and `column` and the lines around it.
+    """Return the explanation of a YAML error, from the parser's words for it (`problem`), its `line` and `column` (from 1)
+    and the `lines` of the file; the parser's words themselves where the slip is not a known one.
 
-    `began` is the line where the part that cannot be read begins.
+    `began` is the line, from 1, where the part that cannot be read begins.
     """
     found = next(_candidates(lines, line, began, problem), None)
     return found or Slip(line, column, f"this is not YAML: {problem}", _GENERAL.get(problem))
 
 
-_GENERAL = {
+_GENERAL = {  # by the parser's words for a problem, its fix
     "did not find expected key": "put each key of a mapping into one column, and quotes around a whole value",
     "could not find expected ':'": "write key: value",
     "found unexpected end of stream": "close the quote or bracket that is open",
@@ -50,6 +51,7 @@ _GOES_ON = re.compile(r"^(\s*(?:- )?[\w-]+:)\s+((?:\"[^\"]*\"|'[^']*'|\[[^\]]*\]
 
 
 def _candidates(lines: list[str], line: int, began: int, problem: str) -> Iterator[Slip]:
+    """Yield the slips that explain a YAML error, the likeliest first; the arguments are those of `slip`."""
     for number in dict.fromkeys((line, began, line - 1)):
         text = lines[number - 1] if 0 < number <= len(lines) else ""
         for wanted, pattern in _UNQUOTED:
@@ -90,8 +92,8 @@ def _candidates(lines: list[str], line: int, began: int, problem: str) -> Iterat
 
 
 def folded_list(lines: list[str], first: int, last: int) -> bool:
-    """Return whether lines `first` to `last`, a text below `>`, are written as a list, which folding would join
-    into one line.
+    """Return whether two or more of the lines `first` to `last` (from 1, both included), a text below `>`, are marked as
+    items of a list, which folding would join into one line.
     """
     body = [text for text in lines[first - 1 : last] if text.strip()]
     indent = min((len(text) - len(text.lstrip()) for text in body), default=0)
@@ -106,7 +108,8 @@ def in_curly_quotes(text: str) -> str | None:
 
 
 def _odd_space(text: str, line: int) -> Iterator[Slip]:
-    """Yield the first character of an indentation that looks like a space and is none."""
+    """Yield a slip for the first character of a line's indentation that looks like a space and is none; nothing where
+    there is none."""
     for place, character in enumerate(text):
         if character in " \t":
             continue
@@ -119,12 +122,12 @@ def _odd_space(text: str, line: int) -> Iterator[Slip]:
 
 
 def _is_bare(before: str) -> bool:
-    """Return whether what follows this start of a line stands outside of quotes."""
+    """Return whether the text behind `before`, the start of its line, stands outside of quotes."""
     return before.count('"') % 2 == 0 and before.count("'") % 2 == 0
 
 
 def _quoted(text: str) -> str:
-    """Return a text as a scalar in quotes, cut where it is long."""
+    """Return a text as a scalar in double quotes, cut to 60 characters."""
     text = text.strip()
     shown = text if len(text) <= 60 else text[:57] + "..."
     return '"' + shown.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -18,7 +18,8 @@ _ESCAPED = {'"': re.compile(r'"(?:[^"\\]|\\.)*"'), "'": re.compile(r"'(?:[^']|''
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A text with its file (`path`) and the `name` that messages show; relative paths in it start at `folder`."""
+    """A text of YAML with its file (`path`), or the value of an option, and the `name` that messages show; relative paths in
+    it start at `folder`."""
 
     path: Path
     name: str
@@ -27,7 +28,8 @@ class Source:
 
     @cached_property
     def is_program(self) -> bool:
-        """True if the text has a key that begins a program or an overlay; other files are never quoted in messages."""
+        """True if the text has the key `lmprog`, anywhere in a line, or `extends` at the start of one; other files are never
+        quoted in messages."""
         return _KEY.search(self.text) is not None
 
     @cached_property
@@ -42,7 +44,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Place:
-    """A part of one line of a source, of `length` characters; line and column count from 1."""
+    """A part of one line of a source, `length` characters long; line and column count from 1. Its text is
+    `file:line:column`."""
 
     source: Source
     line: int
@@ -54,7 +57,7 @@ class Place:
 
 
 class Node:
-    """A value in a spec, with its place."""
+    """A value in a spec, with its source, line and column (from 1): a Scalar, a Sequence or a Mapping."""
 
     __slots__ = ("column", "line", "source")
 
@@ -78,7 +81,8 @@ class Node:
 
 
 class Scalar(Node):
-    """A node that is a string, number, boolean or null; `text` is what was written, without quotes."""
+    """A node that is a string, number, boolean or null: its `value`, its `text` as written, without quotes and with escapes
+    resolved, and its YAML `style` (`'`, `"`, `|` or `>`; None or empty without quotes)."""
 
     __slots__ = ("style", "text", "value")
 
@@ -95,9 +99,9 @@ class Scalar(Node):
         return Place(self.source, self.line, self.column, max(1, len(first) + (2 if self.style else 0)))
 
     def at(self, offset: int, length: int = 1) -> Place:
-        """Return the place of the `length` characters at `offset` (from 0) of a scalar's text.
+        """Return the place in the file of the `length` characters at `offset` (from 0) of a scalar's text.
 
-        It is approximate where escapes or folding shift the text.
+        Escapes, blocks and lines that are folded into one are followed; it is approximate where these occur together.
         """
         before = self.text[:offset]
         row = before.count("\n")
@@ -175,7 +179,7 @@ class Sequence(Node):
 
 
 class Mapping(Node):
-    """A node that is a mapping with string keys; `keys` has the node of each key."""
+    """A node that is a mapping with string keys: `entries` has the node of each value by key, `keys` that of each key."""
 
     __slots__ = ("dropped", "entries", "keys")
 
@@ -185,7 +189,7 @@ class Mapping(Node):
         super().__init__(source, line, column)
         self.entries, self.keys = entries, keys
         self.dropped: frozenset[str] = frozenset()
-        """Keys that were written but had a finding of their own, so that nobody reports them as missing."""
+        """Keys that were written, and left out because of a finding of their own, so that they are not missing."""
 
     def get(self, key: str) -> Node | None:
         """Return the node of a key; None where it is absent."""
@@ -202,7 +206,7 @@ class Mapping(Node):
         return default if node is None else node.plain()
 
     def key_place(self, key: str) -> Place:
-        """Return the place of a key, or of the mapping where the key is absent."""
+        """Return the place of a key itself, not of its value; that of the mapping where the key is absent."""
         return self.keys[key].place if key in self.keys else self.place
 
     def copy(self) -> Mapping:
@@ -217,7 +221,8 @@ class Mapping(Node):
 
 
 def shown_path(path: Path) -> str:
-    """Return the path as a user in the working directory would write it."""
+    """Return a path as messages show it: relative to the working directory, or unchanged where that would begin two
+    folders or more above it, or is not possible."""
     try:
         relative = os.path.relpath(path)
     except ValueError:
@@ -226,7 +231,8 @@ def shown_path(path: Path) -> str:
 
 
 def placed(value: Any, at: Node) -> Node:
-    """Return nodes for a value that was computed from the node `at`, each with that node's place."""
+    """Return nodes for a plain value that was computed from the node `at`, each with that node's place: Mappings for
+    dictionaries, at every depth, and a Scalar for anything else, a list included."""
     if isinstance(value, dict):
         keys = {str(key): placed(str(key), at) for key in value}
         entries = {str(key): placed(item, at) for key, item in value.items()}
@@ -235,7 +241,8 @@ def placed(value: Any, at: Node) -> Node:
 
 
 def from_plain(value: Any, source: Source) -> Node:
-    """Return nodes for plain values that stand in no file, such as command-line options or an optimizer's candidate."""
+    """Return nodes for plain values that stand in no file, such as command-line options or an optimizer's candidate; all
+    have the place line 1, column 1 of `source`. Keys become texts."""
     if isinstance(value, dict):
         keys = {str(key): Scalar(source, 1, 1, str(key), str(key), '"') for key in value}
         return Mapping(source, 1, 1, {str(key): from_plain(item, source) for key, item in value.items()}, keys)

@@ -18,21 +18,21 @@ OWNER_FILE, OWNER_FOLDER = 0o600, 0o700
 
 
 def write_whole(path: Path, content: str | bytes, *, private: bool = False, new: bool = False) -> None:
-    """Write a file whole or not at all; folders on the way are made.
+    """Write a file whole or not at all; folders on the way are made, and a link is followed. A text is written as UTF-8.
 
-    An existing file keeps its mode, and a link is followed. A `private` file can be read by its owner alone, and so can
-    the folder where this makes it. With `new`, raise FileExistsError where the file exists already. A text is written
-    as UTF-8.
+    With `private` only its owner may read the file, and enter a folder that is made for it; else an existing file keeps
+    its mode. With `new`, FileExistsError is raised where the file exists already. Raises OSError where it cannot be
+    written.
     """
     write_all({path: content}, private=private, new=new)
 
 
 def write_all(contents: Mapping[Path, str | bytes], *, private: bool = False, new: bool = False) -> None:
-    """Write several files (contents by path), each whole or not at all, so that a full disk changes none: all are first
-    written beside their places.
+    """Write several files (contents by path; a text as UTF-8), each whole or not at all. All are first written beside their
+    places, so that a full disk changes none; folders on the way are made, links followed, and devices written directly.
 
-    With `private` only the owner may read them; with `new` a file that exists raises FileExistsError. Raises OSError
-    where one cannot be written.
+    With `private` only the owner may read them, else existing files keep their modes; with `new` a file that exists
+    raises FileExistsError. Raises OSError where one cannot be written.
     """
     beside: dict[Path, Path] = {}
     try:
@@ -55,8 +55,8 @@ def write_all(contents: Mapping[Path, str | bytes], *, private: bool = False, ne
 
 @contextmanager
 def whole_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
-    """Yield a binary file that takes the place of `path` when the block ends; where the block raises, `path` stays as
-    it was. With `private` only the owner may read it."""
+    """Yield a new, empty binary file that takes the place of `path` when the block ends; where the block raises, `path`
+    stays as it was. With `private` only the owner may read it, else an existing file keeps its mode."""
     target = _target(path, private)
     scratch = _scratch(target)
     try:
@@ -68,21 +68,23 @@ def whole_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
 
 
 def open_part(part: Path, *, private: bool = False) -> IO[bytes]:
-    """Open the file `part` to fill it line by line, empty; it keeps this name until `take_place`, also if the process
-    is killed. With `private` only the owner may read it."""
+    """Open the file `part` for writing, emptied, in a folder that exists; it keeps this name until `take_place`, also if
+    the process is killed. With `private` only the owner may read it."""
     return open_private(part, "wb") if private else part.open("wb")
 
 
 def take_place(part: Path, path: Path) -> None:
-    """Move a finished file to `path`, replacing what is there."""
+    """Move the finished file `part` to `path`, or to the file that a link there leads to, replacing what is there."""
     os.replace(part, path.resolve())
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield the path of a folder to make, which is moved to `folder` when the block ends.
+    """Yield the path of a folder that the block is to make; when the block ends it is moved to `folder`, and where the
+    block raises it is removed.
 
-    The block may put temporary files beside that path. Where another process has made `folder` meanwhile, that one stays.
+    The block may put temporary files beside that path, which are removed. Where another process has made `folder`
+    meanwhile, that one stays. Raises OSError where the block made no folder.
     """
     import tempfile
 
@@ -102,7 +104,7 @@ def _bytes(content: str | bytes) -> bytes:
 
 
 def _target(path: Path, private: bool) -> Path:
-    """Return the file that a path leads to, in a folder that is there."""
+    """Return the file that a path leads to through links; the folder of the path is made where it is absent."""
     make_private(path.parent) if private else path.parent.mkdir(parents=True, exist_ok=True)
     return path.resolve()
 
@@ -112,6 +114,7 @@ def _scratch(target: Path) -> Path:
 
 
 def _opened(scratch: Path, target: Path, private: bool) -> IO[bytes]:
+    """Open the file `scratch`, which will replace `target`, with the mode of `target` or for its owner alone."""
     file = open_private(scratch, "wb") if private else scratch.open("wb")
     if not private and target.is_file():
         scratch.chmod(target.stat().st_mode & 0o7777)
@@ -119,7 +122,8 @@ def _opened(scratch: Path, target: Path, private: bool) -> IO[bytes]:
 
 
 def open_private(path: Path, mode: str, **options: Any) -> IO[Any]:
-    """Open a file for writing that only its owner may read, whatever its mode was before."""
+    """Open a file, as `open` with this mode and options, that only its owner may read, whatever its mode was before; a
+    device or pipe keeps its own."""
     file = open(path, mode, opener=lambda name, flags: os.open(name, flags, OWNER_FILE), **options)  # noqa: SIM115
     if path.is_file():  # no device or pipe
         os.chmod(path, OWNER_FILE)
@@ -127,14 +131,15 @@ def open_private(path: Path, mode: str, **options: Any) -> IO[Any]:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that only its owner may enter; an existing one stays as it is."""
+    """Make a folder that only its owner may enter, with the folders above it as usual; an existing one stays as it is."""
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(OWNER_FOLDER, exist_ok=True)
 
 
 def close_to_others(folder: Path) -> None:
-    """Make the files that other libraries wrote into a folder readable by their owner alone."""
+    """Make a folder, with all folders and files in it that other libraries wrote, readable by the owner alone; links are
+    left out."""
     folder.chmod(OWNER_FOLDER)
     for path in folder.rglob("*"):
         if not path.is_symlink():

@@ -12,7 +12,7 @@ from lmprog.compiler.yaml.reader import DIFFERENT, MAX_DEPTH, is_plain_text
 
 _HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 _ODD = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-"""Characters that stand as escapes: controls, line breaks of other kinds, byte order marks, and what is no character."""
+"""A character that is written as an escape: a control, a line break of another kind, a byte order mark, or none at all."""
 _NUMBER = re.compile(r"^[-+.]?[0-9][0-9.eExXoO_+-]*$")
 _DEPTH = MAX_DEPTH - 10
 """Maximum depth of a written value; its place in the file adds nesting around it."""
@@ -47,7 +47,8 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 
 
 def style_of(value: str) -> str | None:
-    """Return the YAML style for a text: `|` for a block, a quote for what another reader of YAML could misread, or None."""
+    """Return the YAML style for a text: `|` for a block of several lines, `"` for a text that needs quotes or escapes, and
+    None for one that reads back unquoted."""
     if _ODD.search(value):
         return '"'
     if value.endswith("\n\n"):
@@ -64,7 +65,8 @@ BlockDumper.add_representer(str, _text)
 
 
 def dump(value: Mapping[str, Any], dumper: type[BlockDumper] = BlockDumper) -> str:
-    """Return the YAML text of a mapping of plain values, for which `unwritable` has no reason."""
+    """Return the YAML text of a mapping of plain values for which `unwritable` returns None; keys keep their order. The
+    reader reads the same values back."""
     text: str = yaml.dump(
         dict(value), Dumper=dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False
     )
@@ -72,8 +74,8 @@ def dump(value: Mapping[str, Any], dumper: type[BlockDumper] = BlockDumper) -> s
 
 
 def unwritable(value: Any, depth: int = 0) -> str | None:
-    """Return why a plain value cannot be written to a file; None where it can. `depth` is the level of nesting so
-    far."""
+    """Return the part of a plain value that no file can hold, in words that go on from "it holds"; None where there is none.
+    Keys are looked at too. `depth` is the level of nesting so far."""
     if isinstance(value, str):
         half = _HALF_PAIR.search(value)
         return (
