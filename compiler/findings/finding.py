@@ -34,7 +34,8 @@ MAX_SHOWN = 400
 
 @dataclass(frozen=True)
 class Edit:
-    """A replacement in a file: the text from `column` to `end_column` (from 1, end exclusive) of `line` becomes `text`."""
+    """A replacement in one line of a file: the characters from `column` up to, but without, `end_column` of `line` (both
+    count from 1) become `text`."""
 
     line: int
     column: int
@@ -44,8 +45,9 @@ class Edit:
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem at a place in a file, as `lmprog check` reports it: its `code` (`LMPnnn`), its `severity` (`error` or
-    `warning`), the place, the message, and how to fix it (`fix`, None: not known). Lines and columns count from 1.
+    """A problem at a place in a file, as `lmprog check` reports it: its `code` (`LMPnnn`), its `severity` (`error`,
+    `warning` or `info`), the place, the message, and how to fix it (`fix`, None: not known). Lines and columns count
+    from 1.
 
     `path` are the steps that lead to it, such as the way of a private value; `snippet` is the line (None: not shown),
     `length` the characters marked, and `edit` a change that fixes it (None: there is none).
@@ -101,18 +103,16 @@ class SpecError(LmprogError):
 
 @dataclass
 class Report:
-    """The findings of one compilation, each once, by code, file, line, column and message.
-
-    `sources` are the files by name, `lost` the nodes that were left out because of a finding.
-    """
+    """The findings of one compilation, collected by its phases; each is kept once, by code, file, line, column and message."""
 
     findings: dict[tuple[str, str, int, int, str], Finding] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
-    """Every file that was read, by the name that findings show, for the ignore comments in them."""
+    """Every program file that was read, by the name that findings show, for the ignore comments in them."""
     lost: list[Node] = field(default_factory=list)
-    """The parts of the files that do not fit, so that nobody calls unread what they read."""
+    """The nodes that were left out because of a finding; the names that they read count as read."""
     own: frozenset[str] = frozenset()
-    """The files of the program itself; a sub-program's data and goals are not looked at, so its ignores may rest."""
+    """The names of the program's own files, in which ignore comments are checked; of a sub-program not all is checked, so
+    that its comments may silence nothing here."""
 
     def add(
         self,
@@ -125,11 +125,12 @@ class Report:
         path: tuple[str, ...] = (),
         edit: Edit | None = None,
     ) -> None:
-        """Add a finding at a place, unless the same is there: `code` is `LMPnnn`, `fix` says how to mend it (None: not
-        known), and `severity` None is that of the code.
+        """Add a finding at a place, unless the same is there: `code` is `LMPnnn`, `message` a sentence without the place,
+        `fix` says how to mend it (None: not known), and `severity` None is that of the code.
 
         `path` are the steps that lead to it, and `edit` is a change that fixes it; with None, the edit that replaces
-        the misspelt word where the fix is "did you mean". `message` is a sentence without the place.
+        the misspelt word where the fix is "did you mean". Control characters are escaped, and texts cut at
+        MAX_CHARACTERS (1000).
         """
         finding = Finding(
             code=code,
@@ -154,7 +155,8 @@ class Report:
     def settle(self, unused_ignores: bool) -> tuple[Finding, ...]:
         """Return the findings in the order of their places, without those that an ignore comment on their line silences.
 
-        With `unused_ignores` an ignore comment that silences nothing is a finding too.
+        Errors of the codes in UNSILENCEABLE are kept, and findings LMP4xx where the comment gives no reason. With
+        `unused_ignores` an ignore comment that silences nothing, in the program's own files, is a finding (LMP202).
         """
         ignores: dict[tuple[str, int], dict[str, bool]] = {}
         bare: set[tuple[str, int]] = set()  # those without a reason, which a 4xx wants
@@ -207,7 +209,7 @@ MAX_CHARACTERS = 1000
 
 
 def _shown(text: str) -> str:
-    """Return the text with control characters escaped, which a terminal would obey, and cut where it is long."""
+    """Return a text with its control characters, which a terminal would obey, as escapes, cut at MAX_CHARACTERS."""
     if len(text) > MAX_CHARACTERS:
         text = text[:MAX_CHARACTERS] + "..."
     if text.isprintable():
@@ -217,7 +219,7 @@ def _shown(text: str) -> str:
 
 @lru_cache(maxsize=64)
 def _line(text: str | None) -> str | None:
-    """Return a line with a mark for each control character that a terminal would obey, so that columns stay."""
+    """Return a line of a file with `\\ufffd` for each control character but tabs, so that columns stay; None for None."""
     if text is None or text.isprintable():
         return text
     return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in text)
@@ -228,7 +230,8 @@ _QUOTED = re.compile(r"`([^`]+)`")
 
 
 def _respelled(place: Place, message: str, fix: str | None) -> Edit | None:
-    """Return the edit that replaces the misspelt word at a place by the suggested word, or None."""
+    """Return the edit that replaces the misspelt word at a place by the word that the fix "did you mean" suggests; None
+    for another fix, and where the word does not stand at the place."""
     meant = _MEANT.match(fix or "")
     line = place.source.line(place.line)
     if meant is None or line is None:
@@ -244,13 +247,14 @@ def _respelled(place: Place, message: str, fix: str | None) -> Edit | None:
 
 
 def shown_value(value: object) -> str:
-    """Return a value as a message shows it: as JSON, cut where it is long."""
+    """Return a value as a message shows it: as JSON, cut to 60 characters."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that `name` was probably meant to be; None where none is near."""
+    """Return the known name that `name` was probably meant to be, the same where it is known; None where none is near. Near
+    are similar names, those with the same letters, and short ones that differ in one letter."""
     known = list(known)
     if name in known:
         return name
@@ -264,15 +268,16 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def _one_letter_apart(name: str, other: str) -> bool:
-    """Return whether two words of 3 or 4 letters differ in one letter, too much for the similarity ratio used."""
+    """Return whether two words of the same length, 3 or 4 letters, differ in one letter at most, which the similarity
+    ratio counts as too much."""
     if len(name) != len(other) or not 3 <= len(name) <= 4:
         return False
     return sum(a != b for a, b in zip(name, other, strict=True)) == 1
 
 
 def suggestion(name: str, known: Iterable[str], otherwise: str = "known") -> str:
-    """Return the fix for an unknown name: the nearest known name, else the list of all known names, which `otherwise`
-    describes.
+    """Return the fix for an unknown name, as a text: "did you mean" with the nearest known name, else a list of at most 12
+    of the known names, which the noun `otherwise` describes; where there are none, that there are none.
     """
     known = list(known)
     close = nearest(name, known)

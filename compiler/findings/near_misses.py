@@ -23,8 +23,9 @@ PARAMETERS = (
 
 
 def check_parameters(draft: Draft, params: Mapping, what: str) -> None:
-    """Warn of a parameter whose name is nearly a known one, since a provider may refuse or ignore it. `what` names the
-    place in messages."""
+    """Warn of each parameter in `params` whose name is nearly one of PARAMETERS, since a provider may refuse or ignore it,
+    and of a `temperature` above 2. Unknown names that are near to none are left alone. `what` names the place in
+    messages."""
     for key, entry in params.entries.items():
         close = nearest(key, PARAMETERS) if key not in PARAMETERS else None
         if close is not None:
@@ -39,9 +40,10 @@ def check_parameters(draft: Draft, params: Mapping, what: str) -> None:
 
 
 def check_model(draft: Draft, node: Node, model: str, asks_provider: bool) -> None:
-    """Warn of a model whose provider or name is nearly a known one.
+    """Warn of the model `model` (as `openai/gpt-4o`), written at `node`, whose provider or name is nearly a known one.
 
-    `asks_provider`: the model is requested at the provider's own address, and not at one that the program names.
+    Names are compared where `asks_provider` is True: the model is requested at the provider's own address, not at one
+    that the program names. A backend of another package that cannot be used is reported.
     """
     provider, slash, name = model.partition("/")
     if not slash:
@@ -57,7 +59,8 @@ def check_model(draft: Draft, node: Node, model: str, asks_provider: bool) -> No
 
 
 def check_backend(draft: Draft, node: Node, model: str) -> bool:
-    """Report a backend of another package that cannot be used; return whether the prefix of the model is known."""
+    """Report a backend of another package that cannot be used; return whether there is a backend for the prefix of the
+    model, usable or not. False for a model without a prefix."""
     prefix, slash, _ = model.partition("/")
     if not slash:
         return False
@@ -71,13 +74,15 @@ def check_backend(draft: Draft, node: Node, model: str) -> bool:
 
 
 def _warn(draft: Draft, node: Node, message: str, written: str, close: str) -> None:
+    """Warn at the part `written` of a node's text, for which `close` was probably meant."""
     text = node.text if isinstance(node, Scalar) else ""
     place = node.at(text.find(written), len(written)) if isinstance(node, Scalar) and written in text else node.place
     draft.report.add("LMP103", place, message, severity="warning", fix=f"did you mean `{close}`?")
 
 
 def _nearly(name: str, known: frozenset[str]) -> str | None:
-    """Return the known name that differs by a slip: a letter or two, and no digit, since digits are a model's version."""
+    """Return the known name that differs by a slip, a letter or two and no digit, since digits are a model's version; None
+    where there is none."""
     from difflib import SequenceMatcher
 
     digits = re.sub(r"\D", "", name)

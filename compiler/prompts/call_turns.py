@@ -21,16 +21,16 @@ Message = dict[str, Any]
 
 
 def turns_of(demo: Mapping[str, Any]) -> Iterator[list[Mapping[str, Any]]]:
-    """Yield the tool calls of each turn of a demo, in order, as a list of mappings with `tool`, `arguments` and what
-    the call gave; nothing for a demo without calls."""
+    """Yield the tool calls of each turn of a demo, in order, as a list of mappings with `tool`, `arguments` and either
+    `result` or `error`; nothing for a demo without calls."""
     for turn in demo.get(CALLS) or ():
         yield [turn] if isinstance(turn, Mapping) else list(turn)
 
 
 class CallTurns:
-    """Writes the tool calls of demos as messages: in the API's own fields, or as text for an LM whose API has no tools.
+    """The notation of the tool calls of demos as messages: with `native` in the fields of the LM's API, else as text.
 
-    `tools` are those of the agent.
+    `tools` are those of the agent; a call of another tool is written with its id as name.
     """
 
     def __init__(self, tools: Iterable[Tool] = (), native: bool = False) -> None:
@@ -38,8 +38,8 @@ class CallTurns:
         self._native = native
 
     def messages(self, demo: Mapping[str, Any], number: int) -> list[Message]:
-        """Return the messages with the tool calls and results of a demo, between its inputs and its reply; `number` is its
-        place among the demos.
+        """Return the messages with the tool calls and results of a demo, which stand between its inputs and its reply;
+        empty for a demo without calls. `number`, its place among the demos, makes the ids of the calls unique.
         """
         found: list[Message] = []
         for position, calls in enumerate(turns_of(demo)):
@@ -59,7 +59,7 @@ class CallTurns:
         return found
 
     def _answer(self, call: Mapping[str, Any]) -> tuple[str, bool]:
-        """Return the text that the LM was sent for a call, and whether the call failed."""
+        """Return the text that an LM is sent for a call, its result or error, and True where the call failed."""
         if call.get("error") is not None:
             return str(call["error"]), True
         kind = self._tools[call["tool"]][1].type if call["tool"] in self._tools else JSON

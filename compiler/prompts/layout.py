@@ -34,9 +34,11 @@ def written(
     outputs: dict[str, Field],
     demos: Sequence[Map[str, Any]],
 ) -> Layout | None:
-    """Return the layout that the author wrote in a module's `prompt`; None where it has no user template that can be read.
+    """Return the layout that the author wrote in the `prompt` (the node `node`) of the module `id`; None where it has no
+    user template.
 
-    `id` is the module's; its templates are checked against its inputs, outputs and demos.
+    Its templates are checked against the module's inputs and, for the assistant's, outputs, and rendered with samples;
+    mistakes become findings. A template that cannot be read becomes an empty one.
     """
     row = Object(tuple((name, field.type) for name, field in (*inputs.items(), *outputs.items())))
     names: dict[str, Type] = {name: field.type for name, field in inputs.items()}
@@ -79,7 +81,8 @@ def _template(draft: Draft, id: str, role: str, node: Scalar, names: dict[str, T
 def _try(
     draft: Draft, what: str, node: Scalar, tree: nodes.Template, names: dict[str, Type], fixed: Map[str, Any]
 ) -> None:
-    """Render the template with samples of what it is given, and say what jinja says."""
+    """Render a template with samples of its inputs, and report (LMP208) where that fails: an error where it always does,
+    else a warning. `fixed` has the values that are known, such as `vars`."""
     failed = trial(node.value, tree, names, fixed)
     if failed is not None:
         severity: Severity = "error" if failed.always else "warning"

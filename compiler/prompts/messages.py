@@ -38,9 +38,9 @@ IMAGES = (*_IMAGES, *map(Optional, _IMAGES))
 
 @dataclass(frozen=True)
 class Prompt:
-    """The rendered messages of one call.
+    """The rendered messages of one call, in the format of OpenAI's API.
 
-    `constant` is (m, c): the first m messages and the first c characters of message m are the same for every row.
+    `constant` is (m, c): the first m messages, and the first c characters of the next, are the same for every row.
     """
 
     messages: tuple[Message, ...]
@@ -48,10 +48,11 @@ class Prompt:
 
 
 class PromptBuilder:
-    """Renders the prompts of one module; the part that is the same for every row is rendered once, when it is made.
+    """A renderer of the prompts of one module; the part that is the same for every row is rendered once, when it is made.
 
-    `tool_words` is a text that describes an agent's tools at the end of the system message, and `calls` writes the tool
-    calls of its demos. Raises RenderError where a template cannot be rendered, as `build` does.
+    `vars` are the program's constants, `tool_words` is a text about an agent's tools for the end of the system message
+    (empty: none), and `calls` writes the tool calls of its demos (None: as text). Raises RenderError where a template
+    cannot be rendered, as `build` does.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class PromptBuilder:
         self.module = module
         self._tool_words = tool_words
         self.images = [name for name, field in module.inputs.items() if field.type in IMAGES]
-        """The inputs that stand beside the text of the user's turn."""
+        """The names of the inputs that are images, beside the text of the user's turn."""
         self.parts = any(field.type in IMAGES + TURNS for field in module.inputs.values())
         """True if the content of a message may be a list of parts, with images among them."""
         self._fixed = {"instructions": module.instructions or "", "vars": vars, "demos": module.demos}
@@ -70,7 +71,7 @@ class PromptBuilder:
         self._system_varies = layout.system is not None and bool(layout.system.variables & self._varying)
         self._system = "" if layout.system is None or self._system_varies else layout.system.render(self._fixed)
         self.earlier = self._earlier_turns()
-        """The inputs that are turns before the user's."""
+        """The names of the inputs that are turns of a chat before the user's."""
         self._calls = calls or CallTurns()
         numbered = enumerate(() if layout.demos_inline else module.demos)
         self._turns = [self._demo(demo, number) for number, demo in numbered]
@@ -78,11 +79,14 @@ class PromptBuilder:
 
     @property
     def demo_turns(self) -> list[Message]:
-        """The demos as messages; none where a template shows them itself."""
+        """The messages of all demos; none where a template shows the demos itself."""
         return [turn for turns in self._turns for turn in turns]
 
     def build(self, inputs: Mapping[str, Any]) -> Prompt:
-        """Return the messages for one row: system message, demos as earlier turns, the row's inputs as the last message."""
+        """Return the messages for the inputs of one call by name: the system message, if it is not empty, demos as earlier
+        turns, the turns of a chat among the inputs, and the user's turn. The last is left out where it is empty behind
+        turns of a chat. Raises RenderError where a template cannot be rendered.
+        """
         layout, values = self.module.layout, {**self._fixed, **self._completed(inputs)}
         shown = range(len(self.module.demos)) if self._nearest is None else self._nearest.places(inputs)
         values["demos"] = tuple(self.module.demos[place] for place in shown)
@@ -104,17 +108,18 @@ class PromptBuilder:
         return Prompt(tuple(messages), constant)
 
     def _completed(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return inputs as templates read them: an optional field of an object may be absent, and is null then."""
+        """Return inputs as templates read them: an optional field that an object lacks is null."""
         kinds = self.module.inputs
         return {name: _readable(value, kinds[name].type) if name in kinds else value for name, value in values.items()}
 
     def _earlier_turns(self) -> list[str]:
-        """Return the inputs that are chat turns and become turns of the prompt, as the layout does not place them."""
+        """Return the names of the inputs that are turns of a chat and become turns of the prompt: those that the user
+        template does not show."""
         mentioned = self.module.layout.user.variables
         return [name for name, field in self.module.inputs.items() if field.type in TURNS and name not in mentioned]
 
     def _last(self, values: Mapping[str, Any], earlier: list[Message]) -> list[Message]:
-        """Return the user's turn; none where it would be empty behind the turns of a chat, which is then all that is asked."""
+        """Return the user's turn in a list, which is empty where the turn would be empty behind the turns of a chat."""
         turn = self._user(values)
         blank = isinstance(turn["content"], str) and not turn["content"].strip()
         return [] if blank and earlier else [turn]
@@ -131,13 +136,15 @@ class PromptBuilder:
         return {"role": "user", "content": parts}
 
     def _demo(self, demo: Mapping[str, Any], number: int) -> list[Message]:
+        """Return the messages of a demo: its inputs, tool calls and reply; `number` is its place among the demos."""
         earlier = [dict(turn) for name in self.earlier for turn in demo.get(name) or ()]
         last = self._last({**self._fixed, **self._completed(demo)}, earlier)
         called = self._calls.messages(demo, number)
         return [*earlier, *last, *called, {"role": "assistant", "content": self.reply(demo)}]
 
     def reply(self, values: Mapping[str, Any]) -> str:
-        """Return a reply with these outputs as the module's demos show it; `values` has inputs and outputs."""
+        """Return the reply of a demo as text, by the assistant template or else in the module's format; `values` has the
+        demo's inputs and outputs by name. Raises RenderError where the template cannot be rendered."""
         layout = self.module.layout
         if layout.assistant is not None:
             return layout.assistant.render({**self._fixed, **values})
@@ -145,8 +152,8 @@ class PromptBuilder:
 
 
 def builder_of(plan: Plan, module: Module) -> PromptBuilder:
-    """Return the builder of a module's prompts, with what depends on its LM (the notation of tools). Raises RenderError
-    where the constant part cannot be rendered.
+    """Return the builder of a module's prompts, in which tools are described and called as its LM in `plan` wants. Raises
+    RenderError where the part that is the same for every row cannot be rendered.
     """
     lm = plan.lms.get(module.lm)
     tools = (plan.tools[tool] for tool in module.tools if tool in plan.tools)
@@ -155,9 +162,8 @@ def builder_of(plan: Plan, module: Module) -> PromptBuilder:
 
 
 def tool_words(plan: Plan, module: Module) -> str:
-    """Return the text that describes an agent's tools in its prompt.
-
-    It is empty where the agent has no tools, or where its LM's API takes tools natively.
+    """Return the text that describes a module's tools in its prompt; empty where it has none, or where its LM's API takes
+    tools in fields of its own.
     """
     lm = plan.lms.get(module.lm)
     if not module.tools or (lm is not None and lm.tool_protocol == "native"):
@@ -166,7 +172,8 @@ def tool_words(plan: Plan, module: Module) -> str:
 
 
 class _Record(dict[str, Any]):
-    """An object whose optional fields can all be read, as null where they are absent. It is shown without them."""
+    """A dictionary for an object of the language: the optional fields that it lacks read as None, and are not listed or
+    shown. `optional` has the names of all optional fields."""
 
     def __init__(self, value: Mapping[str, Any], optional: frozenset[str]) -> None:
         super().__init__(value)
@@ -178,7 +185,8 @@ class _Record(dict[str, Any]):
 
 
 def _readable(value: Any, kind: Type) -> Any:
-    """Return a value of type `kind` in which templates can read the optional fields that it lacks, at every depth."""
+    """Return a value of type `kind` with each object in it, at every depth, as a dictionary in which optional fields that
+    it lacks read as None; another value as it is."""
     kind = without_none(kind)
     if isinstance(kind, Object) and isinstance(value, Mapping):
         optional = frozenset(name for name, inner in kind.fields if isinstance(inner, Optional))
@@ -194,7 +202,8 @@ def _readable(value: Any, kind: Type) -> Any:
 
 
 def content_text(content: Any) -> str:
-    """Return the content of a message as readable text, with an image shown as its address."""
+    """Return the content of a message (a text, a list of parts, or None) as readable text, with an image shown as the
+    first 200 characters of its address."""
     if isinstance(content, str):
         return content
     shown = [part.get("text") or f"[image {part.get('image_url', {}).get('url', '')[:200]}]" for part in content or ()]
@@ -202,7 +211,7 @@ def content_text(content: Any) -> str:
 
 
 def message_text(message: Mapping[str, Any]) -> str:
-    """Return a message as readable text, with the tool calls that it makes in the form of an LM's API."""
+    """Return a message as readable text: its content, then a line `name(arguments)` for each tool call that it holds."""
     made = [call["function"] for call in message.get("tool_calls") or ()]
     shown = [f"{call['name']}({call['arguments']})" for call in made]
     return "\n".join(part for part in (content_text(message.get("content")), *shown) if part or not shown)
@@ -214,7 +223,8 @@ def standard_layout(
     """Return the layout of a module that has no `prompt`.
 
     System: the instructions, the descriptions of the inputs, the reply format. User: a single input as it is, or a
-    section for each input. `format` is that of its replies, which hold the `outputs`.
+    section for each input, images and turns of a chat left out. `format` is that of its replies, which hold the
+    `outputs`; demos are earlier turns.
     """
     about = [f"{name}: {field.about.strip()}" for name, field in inputs.items() if field.about]
     said = [part for part in ("\n".join(about), formats.describe(format, outputs)) if part]
@@ -239,7 +249,8 @@ def _literal(text: str) -> str:
 
 
 def hole(name: str, kind: Type) -> str:
-    """Return the template code that prints the value `name` of a type."""
+    """Return the Jinja code that prints the variable `name`, whose values are of type `kind`: texts and numbers as they
+    are, lists of texts with dashes, other values as JSON, and nothing for null."""
     if isinstance(kind, Optional):
         return f"{{% if {name} is not none %}}{hole(name, kind.inner)}{{% endif %}}"
     if kind in (STR, INT, FLOAT) or isinstance(kind, Enum):

@@ -11,10 +11,10 @@ STOPWORDS = "en"
 
 
 class Nearest:
-    """Picks the `count` demos whose inputs are nearest to a call's inputs.
+    """A selection of the `count` demos whose values of the inputs named `inputs` are nearest to those of a call, by BM25.
 
-    A demo with exactly these inputs is left out: where a program is tuned on the rows that its demos were taken from, it
-    would give the answer away.
+    A demo with exactly the inputs of the call is left out: where a program is tuned on the rows that its demos were taken
+    from, it would give the answer away.
     """
 
     def __init__(self, demos: Sequence[Mapping[str, Any]], inputs: Sequence[str], count: int) -> None:
@@ -22,7 +22,8 @@ class Nearest:
         self._known = [self._values(demo) for demo in demos]
 
     def places(self, inputs: Mapping[str, Any]) -> list[int]:
-        """Return the indices of the nearest demos, the nearest last; of equal ones the earlier counts as nearer."""
+        """Return the indices of the nearest demos, at most `count`, the nearest last; of equally near ones the earlier
+        counts as nearer."""
         values = self._values(inputs)
         scores = self._scores(values)
         others = [place for place, known in enumerate(self._known) if known != values]
@@ -33,6 +34,7 @@ class Nearest:
         return [row.get(name) for name in self._inputs]
 
     def _scores(self, values: Sequence[Any]) -> Sequence[float]:
+        """Return how near each demo is to these inputs, the nearer the higher; 0 for all where no word is shared."""
         nothing = [0.0] * len(self._known)
         if self._scorer is None:
             return nothing

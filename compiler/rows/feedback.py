@@ -9,19 +9,20 @@ from lmprog.compiler.plan import Plan
 
 SCORE, COMMENT, ANSWER = "score", "comment", "answer"
 FEEDBACK_COLUMNS = (SCORE, COMMENT, ANSWER, "run")
+"""The columns that feedback adds to a row; `answer` has the outputs as a person corrected them, `run` the id of the run."""
 GOOD = 0.5
-"""The score from which an answer counts as right."""
+"""The score from which on an answer counts as right."""
 
 
 def has_feedback(plan: Plan, split: str) -> bool:
-    """Return whether the rows of a split of the program have feedback."""
+    """Return whether the program has the split `split`, and its rows have columns of feedback (`feedback: true`)."""
     found = plan.data.get(split)
     return found is not None and found.feedback
 
 
 def is_accepted(row: Mapping[str, Any], at_least: float = GOOD) -> bool:
-    """Return whether the outputs in a row made from an earlier run may be imitated: a person corrected them, or scored them
-    `at_least`.
+    """Return whether the outputs in a row made from an earlier run may be imitated: a person corrected them, or gave them a
+    score of `at_least` or more. A row without feedback gives False.
     """
     if row.get(ANSWER) is not None:
         return True
@@ -30,7 +31,8 @@ def is_accepted(row: Mapping[str, Any], at_least: float = GOOD) -> bool:
 
 
 def said_of(row: Mapping[str, Any]) -> str | None:
-    """Return in words the feedback that people gave on an earlier answer to the row; None where there is none."""
+    """Return a sentence with the feedback that a person gave on an earlier answer to the row: its score and comment, and a
+    corrected answer; None where there is neither a comment nor a correction, even if there is a score."""
     score, comment, answer = (row.get(name) for name in (SCORE, COMMENT, ANSWER))
     if comment is None and answer is None:
         return None

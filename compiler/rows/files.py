@@ -20,12 +20,14 @@ Row = dict[str, Any]
 MAX_NESTING = MAX_DEPTH + 50
 """Brackets within each other that are read in a row: more than any value of a type may have."""
 UNREAD = '"(nested too deep to be read)"'
+"""A JSON text that stands for a part of a row which is not read."""
 BATCH = 1000
 """Rows of a parquet file that are read at once."""
 
 
 class RowsError(LmprogError):
-    """The error of data that cannot be read; the message says which file and line, and why."""
+    """The error of data that cannot be read; the message says why, and in front `place`, the file and line, where it is
+    given."""
 
     def __init__(self, cause: str, place: str | None = None) -> None:
         super().__init__(f"{place}: {cause}" if place is not None else cause)
@@ -33,9 +35,11 @@ class RowsError(LmprogError):
 
 
 def read_file(path: Path, texts: Collection[str] = ()) -> Iterator[Row]:
-    """Yield the rows of a file as mappings; its ending (jsonl, csv, parquet) decides the format. Raises RowsError.
+    """Yield the rows of a file as mappings by column; its ending (jsonl, ndjson, csv, tsv, parquet) decides the format.
+    Blank lines are passed over. Raises RowsError for a file or row that cannot be read, when it is reached.
 
-    A column of a csv file is read as numbers where all of its values are written as numbers, except the columns in `texts`.
+    A column of a csv or tsv file is read as numbers where all of its values are written as numbers, except the columns in
+    `texts`; else its values are texts. Each value of a parquet file is one that JSON has, where there is a counterpart.
     """
     note(path)
     ending = path.suffix.lower()
@@ -51,12 +55,14 @@ def read_file(path: Path, texts: Collection[str] = ()) -> Iterator[Row]:
 
 
 def as_column(value: Any, kind: Type) -> Any:
-    """Return the value of a column as its declared type `kind`: a number becomes a text where that is a text."""
+    """Return the value of a column as its declared type `kind` wants it: a number becomes a text where that is str or
+    `str?`; any other value is returned as it is, whether it fits or not."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if number and without_none(kind) == STR else value
 
 
 def _encoding(path: Path) -> str:
+    """Return what a file that is no UTF-8 holds, in words."""
     with path.open("rb") as file:
         start = file.read(2)
     return "UTF-16 text" if start in (b"\xff\xfe", b"\xfe\xff") else "not UTF-8 text"
@@ -85,7 +91,8 @@ _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]')
 
 
 def _readable(line: str) -> str:
-    """Return a row's line with UNREAD for what is nested too deep to be read, so that the row alone is refused."""
+    """Return a row's line with the text UNREAD in the place of parts nested deeper than MAX_NESTING, so that their values
+    alone are refused where a type is wanted."""
     if line.count("[") + line.count("{") <= MAX_NESTING:
         return line
     depth, start, parts = 0, 0, []
@@ -143,10 +150,11 @@ def _csv(path: Path, texts: Collection[str]) -> Iterator[Row]:
 
 
 def _columns(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], delimiter: str) -> dict[int, str]:
-    """Return the name of each column by its place.
+    """Return the name of each column by its place in a row, from 0.
 
     A column without a name is left out where it is the first, as the index that pandas writes, or empty, as after a comma
-    at the end of each line.
+    at the end of each line. Raises RowsError for any other, for two columns of one name, and for a header that another
+    delimiter divides.
     """
     names = {}
     for place, name in enumerate(header):
@@ -176,6 +184,7 @@ with as many digits as an id may have."""
 
 
 def _as_numbers(rows: Sequence[Row], name: str) -> None:
+    """Replace the texts of a column by numbers in place, where all of them are written as whole or as decimal numbers."""
     for pattern, convert in _NUMBERS:
         if rows and all(pattern.match(row[name]) for row in rows):
             for row in rows:
@@ -199,7 +208,7 @@ def _parquet(path: Path, texts: Collection[str]) -> Iterator[Row]:
 
 
 def _pandas_index(metadata: Any) -> set[str]:
-    """Return the columns in which pandas keeps an index without a name."""
+    """Return the columns in which pandas has stored an index without a name, from a parquet file's metadata."""
     try:
         kept = json.loads((metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
     except ValueError:

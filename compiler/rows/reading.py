@@ -11,7 +11,10 @@ from lmprog.compiler.rows.files import Row, RowsError, read_file
 
 
 def read_rows(split: Split) -> list[Row]:
-    """Return the rows of a split in their order, with columns renamed as the split says; raise RowsError."""
+    """Return the rows of a split, read from its file or from the hub: those that `where` names, of these the split's
+    share, at most `limit`, with columns renamed. They have the order of the source; those of a share that of a shuffle
+    by the split's seed. Raises RowsError where they cannot be read.
+    """
     source = split.source
     found = read_hub(source.hf, source.split) if isinstance(source, HubRows) else read_file(source, split.texts)
     if split.where:
@@ -27,7 +30,8 @@ def read_rows(split: Split) -> list[Row]:
 
 
 def renamed(row: Row, split: Split) -> Row:
-    """Return a row with its columns renamed as the split's `columns` says; others keep their names."""
+    """Return a row with its columns renamed as the split's `columns` (new name to column) says; others keep their names,
+    but one that has a new name is replaced. A column that the row lacks is passed over."""
     if not split.columns:
         return row
     taken = set(split.columns.values())
@@ -39,13 +43,15 @@ def renamed(row: Row, split: Split) -> Row:
 
 
 def shuffled(count: int, seed: int) -> list[int]:
-    """Return the integers below `count` in an order that depends only on the seed, in every version of Python."""
+    """Return the integers from 0 to `count` - 1, shuffled in an order that depends on `seed` and `count` alone, in every
+    version of Python."""
     keys = [hashlib.sha256(f"{seed}:{index}".encode()).digest() for index in range(count)]
     return sorted(range(count), key=keys.__getitem__)
 
 
 def _where(rows: Iterator[Row], split: Split) -> Iterator[Row]:
-    """Yield the rows with the values that `where` requires; raise RowsError where its column is in no row."""
+    """Yield the rows with the values that the split's `where` requires, one or any of a list for each column. At the end
+    raise RowsError for a column that was in no row."""
     seen: set[str] = set()
     for row in rows:
         seen |= row.keys()
@@ -59,7 +65,8 @@ def _where(rows: Iterator[Row], split: Split) -> Iterator[Row]:
 
 
 def read_hub(named: str, split: str) -> Iterator[Row]:
-    """Yield the rows of a split of `owner/name` or `owner/name:config` on the Hugging Face hub; raise RowsError."""
+    """Yield the rows of the split `split` of `owner/name` or `owner/name:config` on the Hugging Face hub, which are
+    downloaded or come from its cache. Raises RowsError where `datasets` is not installed, or cannot load them."""
     try:
         import datasets  # type: ignore[import-untyped]
     except ImportError:

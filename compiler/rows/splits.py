@@ -30,7 +30,8 @@ SPLITS = ("train", "dev", "test")
 
 
 def read_data(draft: Draft) -> dict[str, Split]:
-    """Return the data splits by name; a missing file gets a finding."""
+    """Return the data splits by name, those under `fractions` included; no rows are read. A file that is absent gets a
+    finding where `optimize` or a test needs its split."""
     node = draft.root.map("data")
     if node is None:
         return {}
@@ -48,7 +49,8 @@ def read_data(draft: Draft) -> dict[str, Split]:
 
 
 def _split(draft: Draft, name: str, node: Node, of_hub: str | None = None) -> Split | None:
-    """Return the rows of a split; of the hub those of the split `of_hub`, or else `name`, where none is written."""
+    """Return the split `name` that a node describes; None, where it names neither a file nor a data set of the hub. Of the
+    hub it has the rows of the split that is written, else `of_hub` (None: `name`)."""
     if isinstance(node, Scalar):
         return Split(name, _path(draft, name, node))
     if not isinstance(node, Mapping):
@@ -71,6 +73,7 @@ def _split(draft: Draft, name: str, node: Node, of_hub: str | None = None) -> Sp
 
 
 def _part(draft: Draft, node: Mapping) -> tuple[float, float] | None:
+    """Return the share of the rows under `part`, as its start and end from 0 to 1; None where none can be read."""
     part = node.value("part")
     if part is None:
         return None
@@ -81,7 +84,8 @@ def _part(draft: Draft, node: Mapping) -> tuple[float, float] | None:
 
 
 def _path(draft: Draft, name: str, node: Scalar) -> Path:
-    """Return the path of a split's file, which may be absent where the split is not needed."""
+    """Return the path of a split's file; one that may not be read, or is absent though the split is needed, gets a
+    finding."""
     path: Path = followed(node.source.folder / node.value)
     if draft.reachable(node, f"the {name} data", node.value) is None:
         return path
@@ -91,6 +95,7 @@ def _path(draft: Draft, name: str, node: Scalar) -> Path:
 
 
 def _needed(draft: Draft) -> set[str]:
+    """Return the names of the splits, and `from` of fractions, that `optimize` or gates among the tests need."""
     needed: set[str] = set()
     optimize = draft.root.map("optimize")
     if optimize is not None:
@@ -110,6 +115,8 @@ def _needed(draft: Draft) -> set[str]:
 
 
 def _fractions(draft: Draft, node: Mapping, found: dict[str, Split]) -> dict[str, Split]:
+    """Return the splits under `fractions`, each a share of the rows under `from`; those that are given twice, or go beyond
+    the whole, get findings."""
     written = node.get("from")
     whole = _split(draft, "from", written, "train") if written is not None else None
     cuts: dict[str, Split] = {}
@@ -134,8 +141,8 @@ def _fractions(draft: Draft, node: Mapping, found: dict[str, Split]) -> dict[str
 
 
 def with_texts(draft: Draft) -> dict[str, Split]:
-    """Return the data splits by name, each with the columns that must stay text since inputs or outputs declare them
-    so."""
+    """Return the draft's data splits by name, each with `texts`: the columns of its file that must stay texts, since an
+    input or output of their name is one."""
     texts = text_columns(draft.inputs) | {name for name, kind in draft.output_types.items() if _is_text(kind)}
     return {
         id: replace(split, texts=frozenset(split.columns.get(name, name) for name in texts))
@@ -144,7 +151,7 @@ def with_texts(draft: Draft) -> dict[str, Split]:
 
 
 def text_columns(fields: Map[str, Field]) -> set[str]:
-    """Return the names of the fields whose values are texts."""
+    """Return the names of the fields whose values are texts: of type str, enum or image, or one of these that is optional."""
     return {name for name, field in fields.items() if _is_text(field.type)}
 
 
@@ -155,7 +162,8 @@ def _is_text(kind: Type) -> bool:
 
 
 def load_rows(draft: Draft) -> dict[str, list[Row]]:
-    """Return the rows of the splits that are local files, by split; a file that cannot be read gets a finding."""
+    """Return the rows of the splits whose files exist on this machine and may be read, by split; a file that cannot be
+    read gets a finding, and its split is left out."""
     rows = {}
     for name, split in draft.data.items():
         if split.path is None or refusal(split.path, draft.options.root) is not None or not is_file(split.path):
@@ -169,8 +177,8 @@ def load_rows(draft: Draft) -> dict[str, list[Row]]:
 
 
 def row_type(draft: Draft) -> Type:
-    """Return the type of `row`: an object of the columns that all splits have in common; UNKNOWN where no split could be
-    read.
+    """Return the type of `row`, by the rows that were read: an object of the columns that all splits have in common, and of
+    those that a split renames. UNKNOWN where no rows were read, or a split is on the hub, so that any column may exist.
     """
     if not draft.rows or any(split.path is None for split in draft.data.values()):
         return UNKNOWN
@@ -186,7 +194,8 @@ def row_type(draft: Draft) -> Type:
 
 
 def column_types(rows: list[Row]) -> dict[str, Type]:
-    """Return the type of each column that any row has; optional where a row lacks the column or holds null."""
+    """Return the type of each column that any row has, `json` where values have none in common; optional where a row
+    lacks the column or holds null."""
     kinds: dict[str, Type] = {}
     counts: dict[str, int] = {}
     for row in rows:
@@ -201,6 +210,7 @@ def column_types(rows: list[Row]) -> dict[str, Type]:
 
 
 def _merged(left: Type, right: Type) -> Type:
+    """Return a type that takes the values of both, `json` where there is none; an unknown one gives way to the other."""
     if left == right:
         return left
     if isinstance(left, Unknown) or isinstance(right, Unknown):

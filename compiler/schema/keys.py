@@ -51,7 +51,7 @@ class Key:
     example: str
     """A value as a spec writes it."""
     same_as: str = ""
-    """The path of the same key in the section that describes its value; empty for the first or only one."""
+    """The path of an earlier key with the same shape, below which its parts are described; empty where there is none."""
 
     @property
     def path(self) -> str:

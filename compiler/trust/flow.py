@@ -11,7 +11,7 @@ from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, 
 from lmprog.compiler.steps.parts import expressions, inner
 
 Trail = tuple[str, ...]
-"""The path of a marked value: its source, then the outputs that carried it."""
+"""The path of a marked value as texts: its source, then the outputs that carried it."""
 Name = tuple[str, ...]
 
 
@@ -27,7 +27,7 @@ class Arrival(NamedTuple):
     step: Step
     argument: str
     trail: Trail
-    """Ends with the step and its argument."""
+    """The way of the value from its source; its last item names the step and its argument."""
     outer: tuple[Step, str]
     """The call site in the program that is checked, and the argument that brings the value there."""
     module: Module | None = None
@@ -38,20 +38,21 @@ class Arrival(NamedTuple):
 class Policy:
     """The rules of a flow analysis: which values are marked (private, or text from outside), and what unmarks them.
 
-    `arrives` is called for each marked value that reaches a module or tool; `source` returns why a step's output is marked
-    (None: it is not), and `stops` whether a module's output is unmarked whatever its inputs are. With `by_choice` a marked
-    value also marks what it decides, by `when`, `until` or the number of items.
+    `arrives` is called for each marked value that reaches a module, a tool, or a tool of an agent, at times more than once
+    for the same one; `source` returns why a step's output is marked by itself (None: it is not), and `stops` whether a
+    module's output is unmarked whatever its inputs are. With `by_choice` a marked value also marks what it decides, by
+    `when`, `until` or the number of items.
     """
 
     arrives: Callable[[Arrival], None]
     source: Callable[[Plan, Step, str], str | None] = lambda plan, step, output: None
-    """The name of a fresh mark that an output has by its origin, or None."""
+    """A function of plan, step and output: the first item of the trail of an output that is marked by itself, or None."""
     stops: Callable[[Module, str], bool] = lambda module, output: False
-    """Predicate: a module's output is unmarked whatever its inputs are."""
+    """A function of module and output: True where the output is unmarked whatever the module's inputs are."""
     marked_inputs: bool = False
     """True if the private inputs of modules and sub-programs are themselves sources of marks."""
     instructions: Callable[[Plan, Module], Trail | None] = lambda plan, module: None
-    """The trail of a marked value into the instructions of a module, which an LM writes, or None."""
+    """A function of plan and module: the trail of a marked value into the module's instructions, which an LM wrote, or None."""
     by_choice: bool = False
     """True if a marked value also marks what it decides: by `when`, by `until`, or by the count of a `foreach`."""
 
@@ -62,7 +63,8 @@ class Flow:
     at one call site (`outer`, None: the program itself).
 
     `policy` says where marks begin and end and what is done where one arrives; `marks` has the trail of each marked
-    name; `prefix` is put before the ids of steps in trails.
+    name, such as `("inputs", "text")`, at first of those that are marked from outside; `prefix` is put before the ids
+    of steps in trails.
     """
 
     plan: Plan
@@ -76,15 +78,15 @@ class Flow:
     """Trail of the marked value in the items of the current `foreach`."""
 
     def run(self) -> Mapping[str, Trail]:
-        """Follow marked values through all steps; return the marked outputs of the program, by name, each with the path
-        that the value took. Unmarked outputs are left out."""
+        """Follow marked values through all steps, and call `policy.arrives` on the way; return the trails of the marked
+        outputs of the program, by name. Unmarked outputs are left out. Called once."""
         self._steps(self.plan.steps)
         found = {name: self.trail(expression) or self.chosen for name, expression in self.plan.outputs.items()}
         return {name: trail for name, trail in found.items() if trail is not None}
 
     def trail(self, expression: Expression | None) -> Trail | None:
-        """Return the path by which a marked value gets into an expression; None where none does, and for None, no
-        expression."""
+        """Return the trail of a marked value that an expression reads, the first by the order of the names; None where it
+        reads none, and for None."""
         if expression is None or not (self.marks or self.item):
             return None
         for name in sorted(expression.references):
@@ -141,33 +143,38 @@ class Flow:
         return None
 
     def _inside(self, step: Step) -> Trail | None:
-        """Return the trail of a marked value into a step or a step inside it, which it may make fail, or None."""
+        """Return the trail of a marked value that an expression of a step, or of a step inside it, reads, so that it may
+        make the step fail; None where there is none."""
         trails = (self.trail(expression) for expression in expressions(step))
         return next((trail for trail in trails if trail is not None), None)
 
     def _leave(self, step: Step) -> None:
-        """Forget the marks of the steps inside a loop: other loops may have steps of the same names."""
+        """Remove the marks of the steps inside a loop when it has ended: other loops may have steps of the same names."""
         inside = {within.id for within in inner(step)}
         for key in [key for key in self.marks if key[0] == "steps" and key[1] in inside] if inside else ():
             del self.marks[key]
 
     def _mark(self, step: Step, output: str, trail: Trail | None) -> None:
+        """Mark an output of a step by the trail that leads to it, unless it is marked already; None marks nothing."""
         key = ("steps", step.id, output)
         if trail is not None and key not in self.marks:
             shown = f"{self.prefix}{step.path}.{output}"
             self.marks[key] = trail if trail[-1] == shown else (*trail, shown)
 
     def _marked(self, step: Step, arguments: Mapping[str, Expression]) -> dict[str, Trail]:
+        """Return the trails of the arguments that are marked, by name."""
         self.item = self.trail(step.foreach.items) if step.foreach is not None else None
         found = {name: self.trail(expression) for name, expression in arguments.items()}
         self.item = None
         return {name: trail for name, trail in found.items() if trail is not None}
 
     def _origin(self, step: Step, argument: str) -> tuple[Step, str]:
+        """Return the call site in the program that is checked: the step itself, or that which called this sub-program."""
         return self.outer if self.outer is not None else (step, argument)
 
     def _arriving(self, step: Step, marked: Mapping[str, Trail]) -> Iterator[tuple[str, Trail, tuple[Step, str]]]:
-        """Yield the marked arguments of a call; where there are none, the call if a marked value decides on it."""
+        """Yield the marked arguments of a call, each with its trail and call site; where there are none, the condition or
+        list by which a marked value decides whether the call is made."""
         for argument, trail in marked.items():
             yield argument, (*trail, f"{self.prefix}{step.path}.{argument}"), self._origin(step, argument)
         if not marked and self.chosen is not None:
@@ -201,6 +208,7 @@ class Flow:
         self._fresh(step, tool.result)
 
     def _fresh(self, step: Step, output: str) -> None:
+        """Mark an output that is marked by itself, unless it is marked already."""
         source = self.policy.source(self.plan, step, output)
         key = ("steps", step.id, output)
         if source is not None and key not in self.marks:
@@ -247,5 +255,5 @@ class Flow:
 
 
 def _abstains(step: Step) -> bool:
-    """Return whether a step continues where the action that it runs fails."""
+    """Return whether a step runs a member of an ensemble, whose failure leaves its answer out and ends nothing."""
     return isinstance(step.action, ProgramCall) and step.action.answers

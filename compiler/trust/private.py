@@ -10,10 +10,10 @@ from lmprog.compiler.trust.flow import Arrival, Flow, Name, Policy, Trail
 
 
 def private_columns(plan: Plan, split: Split) -> frozenset[str]:
-    """Return the private columns of a split, by their names in the program.
+    """Return the private columns of a split of the program, by the names that its rows have in the program.
 
-    Those are the columns that the split calls private, those that feed a private input, and others that hold the same
-    column of the file.
+    They are the columns that the split calls private, those that fill a private input, and others that are renamed from
+    the same column of the file.
     """
     named = split.private | {name for name, field in plan.inputs.items() if field.private}
     files = {split.columns.get(name, name) for name in named}
@@ -24,8 +24,8 @@ def private_columns(plan: Plan, split: Split) -> frozenset[str]:
 
 
 def private_inputs(plan: Plan) -> dict[Name, Trail]:
-    """Return the private inputs of a program as `("inputs", name)`, each with its trail; inputs that are filled from
-    private columns are included."""
+    """Return the private inputs of a program as `("inputs", name)`, each with a trail that names its source: those that are
+    declared private, and those that a private column of a split fills."""
     marks: dict[Name, Trail] = {}
     for name, field in plan.inputs.items():
         holders = (split.name for split in plan.data.values() if name in private_columns(plan, split))
@@ -37,15 +37,16 @@ def private_inputs(plan: Plan) -> dict[Name, Trail]:
 
 
 def private_rows(plan: Plan) -> dict[Name, Trail]:
-    """Return the columns of `row` that are private in any split or feed a private input, each with the reason."""
+    """Return the columns that are private in any split or fill a private input, as `("row", name)` in the order of their
+    names, each with a trail that names it."""
     named = {name for split in plan.data.values() for name in private_columns(plan, split)}
     named |= {name[1] for name in private_inputs(plan)}
     return {("row", name): (f"row.{name} (private)",) for name in sorted(named)}
 
 
 def private_names(plan: Plan) -> tuple[frozenset[str], frozenset[str]]:
-    """Return two sets of names: of the private inputs and columns of a program, and of its outputs that private values
-    reach.
+    """Return two sets of names: of the private inputs and columns of a program, and of those of its outputs that private
+    values reach through its steps.
     """
     reached = Flow(plan, private_policy(lambda arrival: None), private_inputs(plan)).run()
     return frozenset(name for _, name in private_rows(plan)), frozenset(reached)
@@ -59,15 +60,16 @@ def private_policy(
 ) -> Policy:
     """Return the flow rules for private values: fields with `private: true` begin a mark, `declassify` ends it.
 
-    `arrives` is called for each private value that reaches a module or tool. With `by_choice`, a value also counts as
-    marked where a private one decides whether it is computed; `instructions` returns the trail of a private value in a
-    module's instructions (None: there is none).
+    `arrives` is called for each private value that reaches a module or tool, trusted or not. With `by_choice`, a value also
+    counts as marked where a private one decides whether it is computed; `instructions` returns the trail of a private
+    value in a module's instructions (None: there is none).
     """
     return Policy(arrives, _source, _stops, marked_inputs=True, instructions=instructions, by_choice=by_choice)
 
 
 def holds_private(plan: Plan) -> bool:
-    """Return whether any value of the program, or of a program that it calls, is private."""
+    """Return whether a field or column of the program is declared private, or one of its sub-programs, judges or teachers
+    has such."""
     modules = [
         field for module in plan.modules.values() for field in (*module.inputs.values(), *module.outputs.values())
     ]
