@@ -24,8 +24,9 @@ PROGRAMS = (".yaml", ".yml")
 
 def meaning_of(draft: Draft) -> dict[str, Any]:
     """Return the spec as one dictionary of plain values by top-level key (`inputs`, `lms`, `modules`, ...), without the
-    keys of NO_MEANING: `extends` is merged, `vars` have their values, also from files, and each LM the model in use, `--lm` included.
-    Other files are named and not read. `programs` is a sorted list of the digests of the sub-programs."""
+    keys of NO_MEANING: `extends` is merged, `vars` have their values, also from files, and each LM has the model in use,
+    that of `--lm` included. Other files are named and not read. `programs` is a sorted list of the digests of the
+    sub-programs."""
     document = {key: value for key, value in draft.root.plain().items() if key not in NO_MEANING}
     document["vars"] = draft.vars
     document["lms"] = {

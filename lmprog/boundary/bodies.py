@@ -9,10 +9,11 @@ from typing import Any
 from lmprog.errors import Handled
 
 STEP = 65_536
-"""Bytes that are decoded at once."""
+"""Maximum bytes that a chunk is decoded to at once."""
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """The encodings that are asked for, by the window bits of zlib."""
 ENCODINGS = "gzip, deflate"
+"""The value of the header `Accept-Encoding` of requests."""
 
 
 class TooLong(Handled):
@@ -24,8 +25,8 @@ class OddEncoding(Handled, ValueError):
 
 
 async def within(chunks: AsyncIterable[bytes], most: int | None) -> AsyncIterator[bytes]:
-    """Yield the chunks of a response body unchanged. Raises TooLong where they come to more than `most` bytes; None sets no
-    limit.
+    """Yield the chunks of a response body unchanged. Raises TooLong in place of the chunk with which they come to more
+    than `most` bytes; None sets no limit.
     """
     came = 0
     async for chunk in chunks:
@@ -36,10 +37,11 @@ async def within(chunks: AsyncIterable[bytes], most: int | None) -> AsyncIterato
 
 
 async def decoded(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[bytes]:
-    """Yield a body of the content encoding `encoding` (gzip, say) decompressed, in chunks of at most STEP (65,536)
-    bytes.
+    """Yield the `chunks` of a body of the content encoding `encoding` decompressed, in pieces of at most STEP (65,536)
+    bytes, some of them empty; `identity` or an empty text yields the chunks as they are.
 
-    Raises OddEncoding for an unknown or broken encoding.
+    Raises OddEncoding for an encoding other than gzip and deflate, and for broken data; a body that ends too early is
+    not noticed.
     """
     name = encoding.strip().lower()
     if name in ("", "identity"):
@@ -65,8 +67,8 @@ async def decoded(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[
 
 
 def bound(response: Any, most: int | None, base: type[Any], too_long: Callable[[], Exception]) -> None:
-    """Limit an unread httpx response to `most` decompressed bytes (None: no limit); reading further raises the error that
-    `too_long` returns.
+    """Limit an unread httpx response, in place, to `most` decompressed bytes (None: no limit): its stream is replaced by one
+    that decompresses, and raises the error that `too_long` returns where more is read.
 
     `base` is httpx.AsyncByteStream, or the same class of a package that is a copy of httpx.
     """

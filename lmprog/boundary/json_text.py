@@ -10,9 +10,10 @@ _WORDS = {"inf": "1e999", "-inf": "-1e999", "nan": "null"}
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Return a value as strict JSON: infinity as `1e999`, NaN as null, half a surrogate pair as an escape (`\\ud800`).
+    """Return a plain value as strict JSON: infinity as `1e999`, NaN as null, half a surrogate pair as an escape (`\\ud800`).
 
-    `indent` is the number of spaces for each level; None writes one line.
+    `indent` is the number of spaces for each level; None writes one line. Raises TypeError for a value that JSON lacks,
+    such as a date.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
@@ -25,6 +26,7 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 
 def _marked(value: Any, mark: str) -> Any:
+    """Return a value with a text in place of each number that is infinite or none, which begins with `mark`."""
     if isinstance(value, dict):
         return {key: _marked(item, mark) for key, item in value.items()}
     if isinstance(value, list | tuple):

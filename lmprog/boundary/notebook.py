@@ -11,12 +11,12 @@ from typing import Any
 from lmprog.boundary.terminal import printable
 
 SHOWN = 500
-"""Most characters of a text in a table, and most rows."""
+"""Maximum characters of a text in a table, and maximum rows."""
 
 
 def table(title: str, rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> str:
-    """Return an HTML table with a title and column headings `head` (none if empty); the first cell of each row is its
-    heading.
+    """Return an HTML table with a title and column headings `head` (none if empty), of at most SHOWN (500) rows; the first
+    cell of each row is its heading, and values that are no texts are shown by `repr`. All texts are escaped, and cut.
     """
     lines = [f"<caption>{_text(title)}</caption>"]
     if head:
@@ -28,20 +28,22 @@ def table(title: str, rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -
 
 
 def _text(value: Any) -> str:
+    """Return a value as escaped HTML text of at most SHOWN characters."""
     text = value if isinstance(value, str) else repr(value)
     return escape(printable(text if len(text) <= SHOWN else f"{text[:SHOWN]}…"))
 
 
 def shell() -> Any:
-    """Return the module `IPython.display` in the kernel of a notebook; None elsewhere. IPython is not imported."""
+    """Return the module `IPython.display` where this process is the kernel of a notebook; None elsewhere, as in IPython's
+    terminal. IPython is not imported."""
     found = sys.modules.get("IPython")
     kernel = found.get_ipython() if found is not None and hasattr(found, "get_ipython") else None
     return sys.modules.get("IPython.display") if type(kernel).__name__ == "ZMQInteractiveShell" else None
 
 
 class Bar:
-    """A title with how many of `total` are done (no bar where `total` is 0), and what else is said, as a notebook shows
-    them.
+    """A title (`what`) with how many of `total` are done (no bar where `total` is 0), and a further text (`said`), which a
+    notebook shows as HTML and `repr` as text.
     """
 
     def __init__(self, what: str, done: int, total: int, said: str = "") -> None:
@@ -57,12 +59,14 @@ class Bar:
 
 
 class Place:
-    """A place in the output of a notebook's cell that is drawn anew; elsewhere it shows nothing."""
+    """A place in the output of a notebook's cell, which begins with the first bar and is drawn anew with each further one;
+    outside of a notebook it shows nothing."""
 
     def __init__(self) -> None:
         self._display, self._handle = shell(), None
 
     def show(self, bar: Bar) -> None:
+        """Show a bar in place of the one before."""
         if self._handle is not None:
             self._handle.update(bar)
         elif self._display is not None:
@@ -70,7 +74,8 @@ class Place:
 
 
 class NotebookBar:
-    """Shows in a notebook how many of `total` are done; elsewhere it shows nothing. A context manager."""
+    """A bar in a notebook for `total` pieces of work named `what`, drawn while its block runs; elsewhere, and where
+    `total` is 0, it shows nothing. A context manager."""
 
     def __init__(self, what: str, total: int) -> None:
         self._bar, self._step = Bar(what, 0, total), max(1, total // 100)
@@ -81,7 +86,7 @@ class NotebookBar:
         return self
 
     def advance(self) -> None:
-        """Count one more; the bar is drawn anew once for each hundredth."""
+        """Count one more as done; the bar is drawn anew at each hundredth of the total, and at the end."""
         self._bar.done += 1
         if self._bar.done % self._step == 0 or self._bar.done == self._bar.total:
             self._show()

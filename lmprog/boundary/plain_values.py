@@ -16,10 +16,12 @@ class Unfit(Handled, ValueError):
 
 
 def read_as(kind: Any, value: Any, *, exact: bool = False, place: str = "") -> Any:
-    """Convert a plain value to the type `kind`, dataclasses and their fields included. Fields with defaults may be absent.
+    """Return a plain value as the type `kind`: a dataclass with its fields, a mapping with text keys, a list or tuple, a
+    union (its first type that fits), a Literal, or a simple type; Any takes the value as it is. A tuple is made for tuple
+    types and for sequences of dataclasses. Fields with defaults may be absent.
 
-    Keys of `value` that `kind` has no field for are ignored, or with `exact` refused. Raises Unfit; its message begins with
-    `place`, where the value stands.
+    Keys of `value` that a dataclass has no field for are ignored, or with `exact` refused. Raises Unfit for a value that
+    does not fit; its message begins with `place`, where the value stands (empty: the whole).
     """
     origin = get_origin(kind)
     if kind is Any:
@@ -48,6 +50,7 @@ def read_as(kind: Any, value: Any, *, exact: bool = False, place: str = "") -> A
 
 
 def _instance(kind: Any, value: Any, exact: bool, place: str) -> Any:
+    """Return an instance of the dataclass `kind` from a mapping; the arguments are those of `read_as`."""
     _checked(isinstance(value, Mapping), value, place)
     hints, found = _hints(kind), {}
     for name, required in hints.items():
@@ -71,6 +74,7 @@ def _any_of(kinds: tuple[Any, ...], value: Any, exact: bool, place: str) -> Any:
 
 
 def _checked(fits: bool, value: Any, place: str) -> Any:
+    """Return the value where it `fits`, else raise Unfit."""
     if not fits:
         raise Unfit(f"{place or 'it'} is of the wrong type ({type(value).__name__})")
     return value
@@ -78,7 +82,7 @@ def _checked(fits: bool, value: Any, place: str) -> Any:
 
 @cache
 def _hints(kind: Any) -> dict[str, tuple[Any, bool]]:
-    """Return the type of each field, and whether it must be there."""
+    """Return, by the fields of a dataclass, the type of each and True where it must be given."""
     hints = get_type_hints(kind)
     return {
         field.name: (hints[field.name], field.default is MISSING and field.default_factory is MISSING)

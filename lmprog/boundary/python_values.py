@@ -16,11 +16,11 @@ _MADE = (enum.Enum, datetime.date, datetime.time, datetime.timedelta, decimal.De
 
 
 def instances_for(function: Callable[..., Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """Return a converter from plain arguments (by name) to the same arguments with the instances that the function's
-    annotations name, nested ones too.
+    """Return a converter from plain arguments (by name) to a new dictionary of the same arguments with the instances that
+    the annotations of `function` (a function, class or callable object) name, nested ones too.
 
-    Arguments with plain annotations pass unchanged. The converter raises ValueError for a value that an annotation does
-    not take.
+    Arguments with plain annotations, without one, or of a function whose annotations cannot be evaluated pass unchanged.
+    The converter raises ValueError for a value that an annotation does not take.
     """
     if inspect.isclass(function):
         target: Any = function.__init__  # type: ignore[misc]
@@ -53,7 +53,7 @@ def instances_for(function: Callable[..., Any]) -> Callable[[Mapping[str, Any]],
 
 
 def _is_made(hint: Any) -> bool:
-    """Return whether an annotation wants more than the plain values of JSON."""
+    """Return whether an annotation, or a part of it, names a pydantic model, a dataclass, an enum, or a type of _MADE."""
     if isinstance(hint, type) and (
         hasattr(hint, "model_fields") or is_dataclass(hint) or (issubclass(hint, _MADE) and hint is not enum.Enum)
     ):

@@ -9,14 +9,14 @@ from functools import partial
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 FROM_FILES: set[str] = set()
-"""Values of variables that were read from `.env` files, which count as secrets whatever their names are."""
+"""Values of variables that the command line read from `.env` files, which count as secrets whatever their names are."""
 MIN_SECRET = 4
-"""Characters; to hide less would blot out words that are no secret."""
+"""Minimum characters of a text that is hidden as a secret; shorter ones would hide words that are none."""
 
 
 def forms_of(values: Iterable[str]) -> tuple[str, ...]:
     """Return the secrets `values` in every encoding (JSON, URL, base64 and others) in which a server or library may write
-    them, the longest first.
+    them, as they are among them, the longest first; forms of fewer than MIN_SECRET (4) characters are left out.
 
     Of a secret such as `Bearer abc` the part after the first blank counts as a secret too.
     """
@@ -40,7 +40,8 @@ def _base64(value: str) -> str:
 
 
 def secrets_of_address(address: str) -> set[str]:
-    """Return the secrets in an address: the password, `user:password`, and the values of the query."""
+    """Return the secrets in an address: the password, `user:password`, and the values of its query; empty where it has
+    none, or is no address."""
     try:
         parts = urlsplit(address)
         password = parts.password or ""
@@ -53,7 +54,8 @@ def secrets_of_address(address: str) -> set[str]:
 
 
 def without(text: str, secrets: Iterable[str], mark: str) -> str:
-    """Return the text with each occurrence of one of the secrets replaced by `mark`."""
+    """Return the text with each occurrence of one of the secrets, in the order given, replaced by `mark`; none of them may
+    be empty."""
     for secret in secrets:
         text = text.replace(secret, mark)
     return text

@@ -12,10 +12,12 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def as_rows(table: Any) -> Iterable[Mapping[str, Any]]:
-    """Return the rows of a table as mappings with plain values; a list or iterable of mappings is returned as it is.
+    """Return the rows of a table as mappings by column with plain values (see `plain`): as a list, or for an iterable that
+    is no sequence as an iterator, which reads one row at a time.
 
-    Data frames of pandas and polars, tables of pyarrow and data sets of `datasets` are recognized by their methods. A value
-    that is missing in a data frame is None. Raises UsageError for a value that has no rows.
+    Data frames of pandas and polars, tables of pyarrow and data sets of `datasets` are recognized by their methods, and
+    their rows made at once. A value that is missing in a data frame of pandas is None. Raises UsageError for a value that
+    has no rows and, when it is reached, for a row that is no mapping.
     """
     if isinstance(table, Mapping | str | bytes) or not hasattr(table, "__iter__"):
         what = "a data set with splits: take one, such as data['train']" if isinstance(table, Mapping) else "no table"
@@ -33,13 +35,14 @@ def as_rows(table: Any) -> Iterable[Mapping[str, Any]]:
 
 def as_list(table: Any) -> Sequence[Mapping[str, Any]]:
     """Return the rows of a table (mappings, a data frame or a data set) as a list of mappings by column, in their
-    order. Raises UsageError for a value that has no rows."""
+    order. Raises UsageError for a value that has no rows, and for a row that is no mapping."""
     found = as_rows(table)
     return found if isinstance(found, list) else list(found)
 
 
 def plain(value: Any) -> Any:
-    """Return a value with scalars and arrays of numpy as plain values, and dates as texts in ISO form, at any depth."""
+    """Return a value with scalars and arrays of numpy as plain values, dates and times as texts in ISO form, and missing
+    values of pandas as None, at any depth. Other values, and a value without such, are returned as they are."""
     if type(value) in _PLAIN:
         return value
     if isinstance(value, Mapping):
@@ -63,6 +66,7 @@ def _each(table: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _row(row: Any, of_frame: bool) -> Mapping[str, Any]:
+    """Return a row with plain values, of a pandas frame with None for NaN. Raises UsageError where it is no mapping."""
     if not isinstance(row, Mapping):
         raise UsageError(f"a row is a mapping from columns to values, and not {type(row).__name__}")
     made: Mapping[str, Any] = plain(row)

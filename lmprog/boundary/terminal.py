@@ -22,12 +22,13 @@ _ACTIVE = re.compile(
 
 
 def printable(text: str) -> str:
-    r"""Return the text with every control character as an escape (`\u001b`) that a terminal shows and JSON reads back."""
+    r"""Return the text with each character that a terminal would obey as an escape (`\u001b`): controls but for tab and line
+    feed, marks of the direction of writing, odd line breaks, and halves of surrogate pairs."""
     return _ACTIVE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class _Guarded:
-    """A text stream that writes printable text alone."""
+    """A text stream that writes `printable` text to another stream, whose other attributes it has."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -45,7 +46,7 @@ class _Guarded:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Return a context inside which standard output and standard error write only `printable` text."""
+    """Replace standard output and standard error, inside the block, by streams that write only `printable` text."""
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Guarded(sys.stdout), _Guarded(sys.stderr)  # type: ignore[assignment]
     try:
@@ -55,8 +56,8 @@ def guarded() -> Iterator[None]:
 
 
 def echo_coloured(text: str) -> None:
-    """Write text that holds lmprog's own colour codes to standard output; text from elsewhere in it must be `printable`
-    already.
+    """Write text that holds lmprog's own colour codes, and a line break, to standard output, past a stream of `guarded`;
+    text from elsewhere in it must be `printable` already.
     """
     import click
 

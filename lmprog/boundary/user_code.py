@@ -10,10 +10,11 @@ from typing import Any
 
 
 def raised_at(function: Callable[..., Any] | None, error: BaseException) -> str:
-    """Return ` (file:line)` of the last frame of an exception that lies in the folder of the function's file.
+    """Return ` (file:line)`, with a blank in front, of the last frame of an exception that lies in the folder of the
+    function's file, or below it.
 
-    Where no frame lies there it is the function's first line; empty for None and for a function without a Python
-    file.
+    Where no frame lies there it is the function's first line; empty for None and for a function without Python code. The
+    file is named without its folder.
     """
     code = getattr(inspect.unwrap(function), "__code__", None) if function is not None else None
     if code is None:

@@ -15,19 +15,20 @@ from lmprog.compiler.types.lattice import MAX_DEPTH, deeper
 
 TOO_DEEP = f"the JSON is nested deeper than {MAX_DEPTH}"
 MAX_DIGITS = 400
-"""Digits of a whole number, above which it is read as a float: int() refuses some thousands."""
+"""Maximum digits of a whole number that is read; one with more is read as an infinite float."""
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 MAX_WAIT = 10.0**9
-"""Seconds; what asks for more is read as this many."""
+"""Maximum seconds of a wait; a longer one is read as this many."""
 MAX_TOKENS = 10**12
-"""A count above it is none."""
+"""Maximum of a count of tokens; a larger number is read as 0."""
 
 
 def loads(data: bytes | str) -> Any:
-    """Parse JSON (bytes in UTF-8, or text) from a server. Raises ValueError where it is no JSON, or is nested deeper
-    than MAX_DEPTH (100).
+    """Return the value of JSON (bytes in UTF-8, or text) from a server. Raises ValueError where it is no JSON, or is nested
+    deeper than MAX_DEPTH (100).
 
-    Half a surrogate pair, which no text can hold, becomes U+FFFD.
+    Half a surrogate pair, which no file can hold, becomes U+FFFD, and a whole number of more than MAX_DIGITS (400) digits
+    an infinite float.
     """
     text = data if isinstance(data, str) else data.decode("utf-8-sig")
     try:
@@ -44,7 +45,7 @@ def _whole(digits: str) -> int | float:
 
 
 def whole_text(value: Any) -> Any:
-    """Return the value with each half of a surrogate pair in its texts replaced by U+FFFD."""
+    """Return the value with each half of a surrogate pair in its texts and keys, at any depth, replaced by U+FFFD."""
     if isinstance(value, str):
         return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if isinstance(value, Mapping):
@@ -70,7 +71,8 @@ def text(value: Any) -> str:
 
 
 def count(value: Any) -> int:
-    """Return `value` as a count of tokens; 0 if it is no number, negative, or above MAX_TOKENS."""
+    """Return `value`, a number or a text that writes one, as a count of tokens, rounded down; 0 if it is no number,
+    negative, or above MAX_TOKENS (10**12)."""
     try:
         number = float(value) if not isinstance(value, bool) else 0.0
     except (TypeError, ValueError, OverflowError):
@@ -86,10 +88,11 @@ def token_ids(value: Any) -> list[int] | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a response's headers ask a client to wait; None where they ask for no wait, or cannot be
-    read.
+    """Return the seconds, from 0 to MAX_WAIT (10**9), that a response's headers ask a client to wait; None where they ask
+    for no wait, or cannot be read.
 
-    `retry-after-ms` holds milliseconds, `Retry-After` seconds or a date; a date without a zone is in UTC.
+    `retry-after-ms` holds milliseconds, and counts where both are there; `Retry-After` holds seconds or a date, which is
+    in UTC where it has no zone.
     """
     given = {str(name).lower(): str(value) for name, value in headers.items()}
     milliseconds = _number(given.get("retry-after-ms", ""))

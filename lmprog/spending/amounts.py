@@ -8,9 +8,10 @@ from lmprog.spending.budget import Spent
 
 
 def spending(spent: Spent, limits: Mapping[str, float]) -> str:
-    """Return the amounts spent and what is left of each limit.
+    """Return the amounts spent and what is left of each of the `limits` by name, as a text such as
+    `spent 350 calls, 41,000 tokens, $0.0213; left 150 calls`.
 
-    The text reads like `spent 350 calls, 41k tokens, $0.0213; left 150 calls`.
+    Dollars are shown where any are spent, and the second part where there is a limit.
     """
     parts = [amount("lm_calls", spent.lm_calls), amount("tokens", spent.tokens)]
     if spent.usd:
@@ -20,8 +21,8 @@ def spending(spent: Spent, limits: Mapping[str, float]) -> str:
 
 
 def amount(name: str, value: float) -> str:
-    """Return an amount of a quantity that a budget may limit, as readable text. `name` is the name of the limit, as
-    `usd`."""
+    """Return an amount as readable text, such as `$0.0213`, `1.5 minutes` or `120k tokens`. `name` is the name of the
+    limit that a budget may set on it, as `usd`."""
     if name == "usd":
         return f"${value:.2f}" if value >= 100 else f"${value:.4f}"
     if name in ("seconds", "minutes"):

@@ -19,16 +19,19 @@ from lmprog.lms.lm import LM, Completion, Request
 
 T = TypeVar("T")
 LIMITS = ("lm_calls", "prompt_tokens", "completion_tokens", "tokens", "usd", "seconds", "minutes")
+"""The names of the limits that a budget may have."""
 TIMES = ("seconds", "minutes")
+"""The names of the limits on time, which is spent whether LMs are called or not."""
 BYTES_PER_TOKEN = 2
 """Bytes assumed in a token to bound a prompt's tokens; text of any language has more bytes in a token."""
 TOKENS_PER_MESSAGE = 16
-"""Tokens that a chat template adds to a message."""
+"""Maximum tokens that a chat template is taken to add to a message."""
 
 
 @dataclass
 class Spent:
-    """Amounts spent: LM calls, tokens, US dollars (of replies whose price is known) and seconds."""
+    """Amounts spent: LM calls, tokens, US dollars (of replies whose price is known) and seconds; also the most that a call
+    or run can spend, where an amount may be infinite."""
 
     lm_calls: int = 0
     prompt_tokens: int = 0
@@ -70,7 +73,7 @@ class Answers(Protocol):
 
     async def complete(self, lm: LM, request: Request, declared: Declared | None) -> Completion:
         """Return the stored reply to a request, or send it to `lm` and store the reply. `declared` is the LM as the
-        spec declares it (None: it has no declaration, and nothing is stored)."""
+        spec declares it (None: it has no declaration, and nothing is stored). Raises what `lm` raises."""
 
 
 class Budget:
@@ -81,7 +84,7 @@ class Budget:
     flight waits for them; it is refused when it does not fit alone. An amount without a bound (a reply without
     `max_tokens`, an unknown price) is taken to be the largest seen so far. Replies that the response cache `answers`
     took from earlier processes count as if they were requested, so that a resumed run stops where the first would have
-    stopped.
+    stopped. A budget may be shared by threads. Raises UsageError for a limit of another name.
     """
 
     def __init__(self, limits: Mapping[str, float], spent: Spent | None = None, answers: Answers | None = None) -> None:
@@ -94,31 +97,33 @@ class Budget:
         self._in_flight = 0
         self._set_aside = Spent()
         self.largest = Spent()
-        """The largest that one call took, of each."""
+        """The largest amounts that one call took, each by itself."""
         self._waiting: list[asyncio.Future[None]] = []
         self._lock = threading.Lock()  # a tool in a thread may run a program that spends from the same budget
         self._started = time.monotonic() - self._spent.seconds
 
     @property
     def spent(self) -> Spent:
-        """The amounts spent until now, as a copy."""
+        """The amounts spent until now, as a copy; its seconds are those since the budget was made, and of earlier processes."""
         now = Spent(**asdict(self._spent))
         now.seconds = time.monotonic() - self._started
         return now
 
     def meter(self, lm: LM, declared: Declared | None = None) -> LM:
-        """Return an LM that sends its requests to `lm` and counts them in this budget, at the prices of `declared` (None:
-        unknown).
+        """Return an LM that sends its requests to `lm` as `complete` does, and counts them in this budget; `declared` is the LM
+        as the spec declares it, with its prices (None: unknown).
 
         Its calls raise BudgetExceeded where their largest possible cost could exceed the budget.
         """
         return _Metered(lm, self, declared)
 
     async def complete(self, lm: LM, request: Request, declared: Declared | None = None) -> Completion:
-        """Send a request to `lm` within the budget; return the reply and count its cost, at the prices of `declared` (None:
-        unknown).
+        """Send a request to `lm`, or take its reply from `answers`, when the budget has room for it; return the reply and
+        count the call, and the tokens and dollars that the reply's `usage` states. A call that fails counts too.
 
-        Raises BudgetExceeded where the largest possible cost of the call could exceed the budget.
+        `declared` is the LM as the spec declares it, with its prices (None: unknown). Raises BudgetExceeded where the
+        largest possible cost of the call could exceed the budget, UsageError where a limit in `usd` meets an LM of unknown
+        price, and what `lm` raises.
         """
         most = self._most(request, declared)
         while True:
@@ -147,12 +152,12 @@ class Budget:
         return completion
 
     async def lend(self, most: Spent, work: Callable[[dict[str, float]], Awaitable[tuple[T, Spent, Spent]]]) -> T:
-        """Do work that spends in another process, at most `most`; return its value.
+        """Call `work`, which spends at most `most` in another process, with its limits by name; return its value.
 
-        `work` is called with limits by name, and returns its value, the amounts spent, and the largest of one call. Until
-        then `most` is reserved. Work that does not fit beside the calls in flight waits; work that does not fit alone gets
-        all that is left. Where the work fails or is cancelled, the amounts are unknown, and all that was reserved counts as
-        spent. Raises BudgetExceeded where nothing is left.
+        `work` returns its value, the amounts spent, and the largest amounts of one call. Until then `most` is reserved, of
+        amounts that have a limit. Work that does not fit beside the calls in flight waits; work that does not fit alone
+        gets all that is left. Where the work raises or is cancelled, the amounts are unknown, and all that was reserved
+        counts as spent. Raises BudgetExceeded where not a single call is left, and what `work` raises.
         """
         while True:
             with self._lock:
@@ -188,8 +193,8 @@ class Budget:
         return limits, reserved
 
     def charge(self, spent: Spent, largest: Spent) -> None:
-        """Count what an earlier process spent on the same run; `largest` has the most that one of its calls took of each
-        amount.
+        """Count what an earlier process spent on the same run, its seconds included; `largest` has the most that one of its
+        calls took of each amount.
         """
         with self._lock:
             self._spent = self._spent.plus(spent)
@@ -197,7 +202,8 @@ class Budget:
             self.largest = self.largest.most(largest)
 
     def _most(self, request: Request, declared: Declared | None) -> Spent:
-        """Return the largest possible cost of one call."""
+        """Return the largest possible cost of one call, by its prompt's bytes and the limit of its reply; without limits in
+        this budget one call alone. Raises UsageError where a limit in `usd` meets an unknown price."""
         if not self.limits:
             return Spent(1)
         written = sum(len(str(message.get("content") or "").encode()) for message in request.messages)
@@ -219,19 +225,20 @@ class Budget:
         return Spent(1, prompt, reply, usd)
 
     def _exceeded(self, more: Spent) -> str | None:
-        """Return the first limit that `more`, added to the amounts spent and in flight, could exceed, or None."""
+        """Return the name of the first limit that `more`, added to the amounts spent and reserved, would exceed, or None."""
         if not self.limits:
             return None
         total = self.spent.plus(more).plus(self._set_aside)
         return next((name for name, limit in self.limits.items() if _over(total, name, limit)), None)
 
     def _left(self) -> dict[str, float]:
-        """Return the amount of each limit that is neither spent nor in flight."""
+        """Return, by limit, the amount that is neither spent nor reserved."""
         total = self.spent.plus(self._set_aside)
         return {name: limit - getattr(total, name) for name, limit in self.limits.items()}
 
     def refusal(self, name: str) -> BudgetExceeded:
-        """Return the error for a call that the spent limit `name` does not allow."""
+        """Return, and do not raise, the error for a call that the limit `name` of this budget does not allow; it has the name
+        as `limit`."""
         error = BudgetExceeded(f"the budget of {self.limits[name]:g} {name.replace('_', ' ')} is spent")
         error.limit = name
         return error
@@ -262,11 +269,14 @@ class Budget:
 
 
 def _over(total: Spent, name: str, limit: float) -> bool:
+    """Return whether an amount exceeds its limit; a limit of time is exceeded as soon as it is reached."""
     value = getattr(total, name)
     return bool(value >= limit if name in TIMES else value > limit)
 
 
 class _Metered:
+    """An LM that sends its requests to another one within a budget."""
+
     def __init__(self, lm: LM, budget: Budget, declared: Declared | None) -> None:
         self.lm, self.budget, self.declared = lm, budget, declared
 

@@ -15,13 +15,13 @@ from lmprog.spending.fees import TrainingFee
 from lmprog.spending.worst_case import CallBound
 
 SECONDS_PER_CALL = 2.0
-"""Assumed seconds of a call of an LM behind an API."""
+"""Assumed seconds of a call of an LM behind an API, where no run was measured."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """The forecast of one part of a run, such as a stage: its name, bounds of the LM calls of each call site (`asks`), its
-    time in seconds (None: unknown), and the fees of training by providers.
+    """The forecast of one part of a run, such as a stage: its name, the LM calls of each call site (`asks`, at most or as
+    estimated), its time in seconds (None: unknown), and the fees of training by providers.
     """
 
     name: str
@@ -57,11 +57,8 @@ class Part:
 
 @dataclass(frozen=True)
 class DevRows:
-    """The numbers of dev rows that choose a candidate and that confirm it, and the smallest gain that the rows can confirm
-    (None: no gain).
-
-    `power` is the probability that such a gain is confirmed, where a candidate changes the score of the share `changing` of
-    rows.
+    """The numbers of dev rows that choose a candidate and that confirm it, and the smallest gain of the score that the rows
+    can confirm (None: no gain), for a forecast.
     """
 
     choose: int
@@ -86,9 +83,9 @@ class Forecast:
     """
 
     parts: Sequence[Part]
-    """At most."""
+    """The parts with the most calls and tokens."""
     estimated: Sequence[Part]
-    """The same parts with the usual calls and tokens."""
+    """The same parts with the estimated calls and tokens."""
     reply: float | None
     """The mean tokens of a reply in the run `measured`, by which replies are estimated; None where none is known."""
     bounded: bool
@@ -99,7 +96,7 @@ class Forecast:
 
     @property
     def in_all(self) -> Part:
-        """The sum of all parts in the worst case."""
+        """The sum of all parts in the worst case, as a part named `in all`; an amount is None where that of a part is."""
         return _in_all(self.parts)
 
     @property
@@ -109,7 +106,8 @@ class Forecast:
 
     @property
     def unknown(self) -> list[str]:
-        """The reasons why a sum is unknown, one sentence each, with what to write in the spec."""
+        """The reasons why a sum of the worst case is unknown, one sentence each, with what to write in the spec; empty where
+        all are known."""
         found: dict[str, None] = {}
         for ask in self.in_all.asks:
             if ask.calls:
@@ -119,10 +117,13 @@ class Forecast:
 
 
 def timed(plan: Plan, concurrency: int, parts: Iterable[Part], folders: Iterable[Path] = ()) -> Forecast:
-    """Return a Forecast of the parts: each with the seconds that it may take, in the worst case and as estimated.
+    """Return the forecast of the `parts` of an optimization or evaluation of `plan`, each with the seconds that it may take,
+    in the worst case and as estimated.
 
     `concurrency` is the number of rows that run at a time. `folders` are those of earlier runs, the newest last; the newest
-    with a report gives calls per second and lengths of replies. Times are unknown without one.
+    with a report that can be read gives calls per second and lengths of replies. Without one an LM behind an API takes
+    SECONDS_PER_CALL (2), or more by its rate limits, and one of this machine what its `speed` says, else the time is
+    unknown.
     """
     before = _measured(folders)
     rates, reply = (before.rates, before.reply) if before is not None else ({}, None)
@@ -146,7 +147,7 @@ class _Measured:
 
 
 def _measured(folders: Iterable[Path]) -> _Measured | None:
-    """Return the rates of the newest finished run."""
+    """Return the measurements of the newest finished run, or None where no folder has a report that can be read."""
     for folder in reversed(list(folders)):
         report = folder / "report.json"
         if report.is_file():
@@ -170,9 +171,10 @@ def _in_all(parts: Sequence[Part]) -> Part:
 
 
 def _seconds(part: Part, rates: Mapping[str, float], window: int) -> float | None:
-    """Return the seconds that a part takes; `window` is the number of rows at work at a time.
+    """Return the seconds that a part takes, None where unknown; `rates` has measured calls per second by part (empty: none
+    measured), and `window` is the number of rows at work at a time.
 
-    LMs count one after the other: calls to two LMs may take less.
+    The times of several LMs are added, though their calls may overlap.
     """
     rate = rates.get(part.name, rates.get(""))
     if rate is not None:
@@ -198,9 +200,8 @@ def _seconds(part: Part, rates: Mapping[str, float], window: int) -> float | Non
 
 
 def _seconds_here(part: Part, lm: LM) -> float | None:
-    """Return the seconds of the calls by the `speed` in the spec.
-
-    The forward and backward passes of training are not included.
+    """Return the seconds of the calls of an LM of this machine, by its `speed` in the spec; None where that or the tokens
+    are unknown. The forward and backward passes of training are not included.
     """
     if lm.speed is None or part.prompt_tokens is None or part.completion_tokens is None:
         return None
@@ -210,6 +211,7 @@ def _seconds_here(part: Part, lm: LM) -> float | None:
 
 
 def _unknown(ask: CallBound) -> Iterator[str]:
+    """Yield the reasons why tokens or cost of calls are unknown, with what to write in the spec."""
     lm, known = ask.lm, model_table.limits(ask.lm)
     if ask.prompt is None:
         yield f"nothing bounds the prompts of {lm.id!r} ({lm.model}): write lms.{lm.id}.context"

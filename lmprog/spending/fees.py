@@ -28,9 +28,10 @@ class TrainingFee:
 
     @classmethod
     def of(cls, lm: LM, model: str | None, run: Sequence[CallBound], runs: int, epochs: int) -> TrainingFee:
-        """Return the fee of a job that trains for `epochs` epochs on the replies of `runs` runs of the program.
+        """Return the fee of a job that trains for `epochs` epochs on the replies of `lm` in `runs` runs of the program.
 
-        `run` bounds the LM calls of one run. `model` is the model that is trained (None: that of the LM).
+        `run` bounds the LM calls of one run, of all LMs. `model` is the model that is trained (None: that of the LM, or the
+        one that it was trained from).
         """
         own = [ask for ask in run if ask.lm.id == lm.id]
         times = runs * epochs
@@ -50,7 +51,8 @@ class TrainingFee:
 
     @property
     def unknown(self) -> str | None:
-        """The reason why the cost is unknown, with what to write in the spec; None where its price is known."""
+        """The reason why the price is unknown, as a sentence with what to write in the spec; None where it is known, even if
+        the tokens are not."""
         if self.usd_per_token is not None:
             return None
         fix = f"write lms.{self.lm.id}.price: {{training: ...}}"
@@ -58,7 +60,7 @@ class TrainingFee:
 
     @property
     def basis(self) -> str | None:
-        """The price, in words, with its date; None where it is unknown."""
+        """The price of a million tokens in words, and whose price it is; None where it is unknown."""
         if self.usd_per_token is None:
             return None
         source = "the program's" if "training" in (self.lm.price or {}) else f"OpenAI's of {fine_tuning.AS_OF}"
@@ -77,6 +79,7 @@ class TrainingFee:
 
 
 def _tokens(asks: Sequence[CallBound], times: int) -> float | None:
+    """Return the tokens of the prompts and replies of these calls, `times` times; None where they are unknown."""
     total = 0.0
     for ask in asks:
         if ask.prompt is None or ask.reply is None:

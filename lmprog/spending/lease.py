@@ -16,7 +16,8 @@ COUNTED = frozenset({"lm_calls", "seconds", "minutes"})
 
 
 def most_of_runs(plan: Plan) -> Callable[[Collection[str], Mapping[str, Any]], Spent]:
-    """Return a function from the names of limits and the inputs of a run to the most that the run can spend of each.
+    """Return a function from the names of a budget's limits and the inputs of a run of `plan` to the most that the run can
+    spend. Seconds are 0, and so are tokens and dollars where only calls or time are limited.
 
     An amount that nothing bounds (a `foreach` over a list of any length, an unknown price) is infinite.
     """

@@ -17,7 +17,7 @@ from lmprog.compiler.tokens import CHARACTERS_PER_TOKEN, USUAL_REPLY
 SHARE = 4
 """Assumed ratio of `max_tokens` to the length of a reply."""
 SAMPLE = 100
-"""The number of rows, evenly spaced, whose prompts are rendered."""
+"""The number of rows, evenly spaced, whose prompts are rendered, or up to twice as many."""
 PROPOSAL = 2000
 """Assumed tokens of a proposer's prompt."""
 TOKENS_PER_TURN = 4
@@ -32,7 +32,7 @@ ASSUMED = (
 
 @dataclass(frozen=True)
 class Usual:
-    """The estimated LM calls at one call site, and the tokens of each.
+    """The estimated LM calls at one call site in one run (or in several, see `times`), and the tokens of each call.
 
     A prompt has `written` tokens of known text, and `replies` values, such as outputs of earlier steps, that are each as
     long as a reply; the call's own reply has `reply` tokens.
@@ -53,14 +53,14 @@ NONE = Usual(0, 0, 0, 0)
 
 
 def usual_reply(longest: float | None) -> float:
-    """Return the estimated tokens of a reply that may have at most `longest` (None: no limit)."""
+    """Return the estimated tokens of a reply that may have at most `longest` tokens (None: no limit): a quarter of these, at
+    most USUAL_REPLY."""
     return float(USUAL_REPLY) if longest is None else min(USUAL_REPLY, longest / SHARE)
 
 
 def usual_calls(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Return the estimated LM calls of one run, a number for each call site in the order of `bounds(plan).sites`.
-
-    Lengths of lists are taken from a sample of `rows`.
+    """Return the estimated LM calls of one run, a number for each call site in the order of `bounds(plan).sites`: an agent
+    makes two, a loop one turn, and a `foreach` the mean number of items in a sample of `rows`, or its `at_most`.
     """
     return list(_calls(plan, plan.steps, 1.0, sample(rows)))
 
@@ -81,7 +81,8 @@ def _calls(
 
 
 def _items(plan: Plan, over: Foreach, rows: Sequence[Mapping[str, Any]] | None) -> float:
-    """Return the mean number of items over the rows; `rows` is None in a sub-program, whose inputs no row gives."""
+    """Return the mean number of items over the rows, where these or vars give the list; else its `at_most`, or 1 where
+    nothing bounds it. `rows` is None in a sub-program, whose inputs no row gives."""
     most = over.at_most if over.at_most is not None else over.known
     constant = all(name[0] == "vars" for name in over.items.references)
     unknown = 1 if most is None else most
@@ -95,10 +96,11 @@ def _items(plan: Plan, over: Foreach, rows: Sequence[Mapping[str, Any]] | None) 
 
 
 def usual(site: Site, rows: Sequence[Mapping[str, Any]], calls: float, longest: float | None, demos: int) -> Usual:
-    """Return the estimated calls and tokens of one call site, its prompts rendered from a sample of `rows`.
+    """Return the estimated calls and tokens of one call site, its prompts rendered from a sample of `rows` where inputs and
+    vars give its arguments, else estimated from the module's texts.
 
     `calls` are the estimated calls of a run, `longest` is the limit of a reply in tokens (None: no limit), and `demos` the
-    number of demos that tuning may add.
+    number of demos that tuning may add, of which half are counted.
     """
     module = site.module
     reply = usual_reply(longest)
@@ -122,15 +124,16 @@ def usual(site: Site, rows: Sequence[Mapping[str, Any]], calls: float, longest: 
 
 
 def arguments(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inputs of a module's call, by name, for one data row. Raises EvaluationError where they depend on more
-    than the row, such as the output of an earlier step.
+    """Return the inputs of a module's call, by name, for one data row; an input of the program that the row lacks has its
+    default. Raises EvaluationError where they depend on more than the row, such as the output of an earlier step.
     """
     scope = _scope(site.plan, row)
     return {name: value.evaluate(scope) for name, value in site.call.arguments.items()}
 
 
 def sample(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return at most about twice SAMPLE (100) of the rows, evenly spaced, in their order."""
+    """Return all of up to 199 rows, and of more every n-th, evenly spaced and in their order: SAMPLE (100) or up to twice
+    as many."""
     return rows[:: max(1, len(rows) // SAMPLE)]
 
 
@@ -139,7 +142,7 @@ def _scope(plan: Plan, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _given(values: Iterable[Expression]) -> bool:
-    """Return whether the values read nothing but inputs and vars."""
+    """Return whether the expressions read nothing but inputs and vars."""
     return {name[0] for value in values for name in value.references} <= {"inputs", "vars"}
 
 

@@ -24,14 +24,15 @@ from lmprog.spending.budget import BYTES_PER_TOKEN, TOKENS_PER_MESSAGE
 from lmprog.spending.usual import Usual, arguments, usual, usual_calls
 
 ASKED_AGAIN = 256
-"""Tokens of the turn that says why a reply cannot be read, beside what it quotes."""
+"""Maximum tokens of the turn that asks the LM again for a reply that could not be read, beside the reply that it quotes."""
 
 
 @dataclass(frozen=True)
 class CallBound:
-    """The most calls of one LM (`lm`) at a call site, and the most tokens of each prompt and reply (None: no bound).
+    """The most calls of one LM (`lm`) at a call site, and the most tokens of each prompt and reply (None: no bound), in one
+    run or in several.
 
-    `usual` is the estimate of the same (None: unknown).
+    `usual` is the estimate of the same (None: none was made).
     """
 
     lm: LM
@@ -59,7 +60,7 @@ class CallBound:
 
     @property
     def usd(self) -> float | None:
-        """The cost of all the calls in US dollars; None where the price or the tokens are unknown."""
+        """The cost of all the calls in US dollars; None where the price or the tokens are unknown, and 0 where the price is."""
         price = model_table.limits(self.lm)
         if price.prompt_usd is None or price.completion_usd is None:
             return None
@@ -81,9 +82,11 @@ class Growth:
 
 
 def asks(plan: Plan, rows: Sequence[Mapping[str, Any]], growth: Growth) -> list[CallBound]:
-    """Return the bounds of the LM calls of one run on any of `rows`, one for each call site, sub-programs included.
+    """Return the bounds and estimates of the LM calls of one run on any of `rows` (empty: no prompt is bounded by rows), one
+    for each call site, sub-programs included.
 
-    `growth` is what tuning may add to each prompt. The members of an ensemble are taken to have the inputs of the row.
+    `growth` is what tuning may add to each prompt. The members of an ensemble, whose sites come first, are taken to have
+    the inputs of the row.
     """
     sites = zip(bounds(plan).sites, usual_calls(plan, rows), strict=True)
     members = [ask for member in plan.members for ask in asks(member, rows, growth)]
@@ -92,7 +95,8 @@ def asks(plan: Plan, rows: Sequence[Mapping[str, Any]], growth: Growth) -> list[
 
 
 def longest_reply(lm: LM) -> int | None:
-    """Return the most tokens that a reply of the LM can have; None where nothing limits it."""
+    """Return the most tokens that a reply of the LM can have, by its `max_tokens`, else its model's limit or context; None
+    where nothing limits it."""
     known = model_table.limits(lm)
     return reply_limit_of(lm) or known.reply or known.context
 
@@ -103,6 +107,7 @@ def tokens(text: str) -> int:
 
 
 def _ask(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, calls: float) -> CallBound:
+    """Return the bound and the estimate of one call site; `calls` are its estimated calls."""
     lm = site.plan.lms[site.module.lm]
     reply = longest_reply(lm)
     known = [most for most in (_prompt(site, rows, growth, reply), model_table.limits(lm).context) if most is not None]
@@ -111,9 +116,9 @@ def _ask(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, calls: f
 
 
 def _prompt(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, reply: int | None) -> int | None:
-    """Return the tokens of the longest prompt over all rows; None where prompts depend on running the program.
-
-    A judge has no rows of its own: its inputs come from the runs that it scores.
+    """Return a bound of the tokens of a call site's prompts, by the longest one over all rows and what tuning and retries
+    may add; None where the rows do not decide the prompts: without rows (as of a judge), in a sub-program, for an agent,
+    with images or chat turns, or where it reads outputs of steps. `reply` bounds a reply (None: no bound).
     """
     plan, module = site.plan, site.module
     read = {name[0] for value in site.call.arguments.values() for name in value.references}
@@ -148,14 +153,16 @@ def _prompt(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, reply
 
 
 def _tuned(site: Site) -> frozenset[str]:
+    """Return the parts of a call site's module that `optimize` of its program tunes."""
     optimize = site.plan.optimize
     return optimize.tune.get(site.module.id, frozenset()) if optimize is not None else frozenset()
 
 
 def _demo(plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], turn: int, reply: int | None) -> int | None:
-    """Return the most tokens of a demo, from a labelled row or a run.
+    """Return the most tokens that one demo, from a labelled row or a run, adds to a prompt; None where nothing bounds it.
 
-    The inputs and reply of a run are written anew in a demo, which may take a little more.
+    `turn` bounds the tokens of a row's inputs, `reply` those of a reply (None: no bound), which a demo may write a little
+    longer.
     """
     if module.layout.demos_inline or reply is None:
         return None

@@ -9,12 +9,14 @@ from typing import Any
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256 of a value written as JSON; the order of a mapping's entries does not matter."""
+    """Return the SHA-256, in hexadecimal, of a value written as JSON, or where JSON has no such value as its `str`; the order
+    of a mapping's entries does not matter."""
     written = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
     return hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()
 
 
 def folder_state(folder: Path) -> str:
-    """Return a digest of the names, sizes and modification times of a folder's files, for weights too large to read."""
+    """Return a digest (SHA-256 in hexadecimal) of the names, sizes and modification times of the files in a folder, without
+    those of folders in it, for weights too large to read. Raises OSError where there is no such folder."""
     found = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
     return digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in found])

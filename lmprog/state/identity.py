@@ -31,15 +31,18 @@ SourceDigests = Mapping[str, str]
 SAFE = re.compile(
     r"(.*: )?lms\.[^.]+\.(limits|api_key|api_base|adapter_store|headers|price|speed|cache|trusted)(\..*)?"
 )
-"""Keys that change no answer: where an LM is served, how hard and how dearly it is asked, and what is kept."""
+"""The keys of a program's digests that change no answer: where an LM is served, its rates and prices, and what is cached."""
 ABSENT = "absent"
+"""The digest of a file that cannot be read."""
 
 
 def of_program(plan: Plan, prefix: str = "") -> dict[str, str]:
-    """Return digests (SHA-256) of all that a program is made from, by key (as `modules.sort.instructions`): the parts
-    of its spec, its files, and its sub-programs.
+    """Return digests (SHA-256) of all that a program is made from, by key (as `modules.sort.instructions`): the parts of its
+    spec, its files with the Python files that they import beside them, packages that it needs as plugins, local models
+    (by `folder_state`), and its sub-programs. A file that cannot be read has the digest `absent`.
 
-    Each key begins with `prefix`. Settings that change no answer (addresses, keys, limits, prices) are left out.
+    Each key begins with `prefix`. Data, metrics, `optimize` and settings that change no answer (addresses, keys, limits,
+    prices) are left out.
     """
     # Sub-programs are taken apart below; the version of the language stands in the version of lmprog.
     meaning = {key: value for key, value in plan.meaning.items() if key not in ("lmprog", "programs")}
@@ -61,7 +64,8 @@ def of_program(plan: Plan, prefix: str = "") -> dict[str, str]:
 
 
 def files_of(plan: Plan, metric: str | None = None) -> list[Path]:
-    """Return the files that a program, and one of its metrics if named (None: none), read or import, each once."""
+    """Return the files that a program and its sub-programs, and the metric `metric` with its judges (None: no metric), read
+    or import, each once; Python files with those that they import beside them. The specs and the rows are left out."""
     found: dict[Path, None] = {}
     wanted = _needed(plan.metrics, metric) if metric is not None else []
     chosen = [f"metrics.{id}." for id in wanted]
@@ -79,8 +83,8 @@ def files_of(plan: Plan, metric: str | None = None) -> list[Path]:
 
 
 def of_metric(plan: Plan, metric: str) -> dict[str, str]:
-    """Return digests, by key, of all that a metric and the metrics it is computed from are made from: spec, Python files,
-    judges.
+    """Return digests, by key, of all that the metric `metric` and the metrics it is computed from are made from: spec,
+    Python files, judges. It is empty where the program has no such metric.
     """
     found: dict[str, str] = {}
     for id in _needed(plan.metrics, metric):
@@ -107,10 +111,11 @@ def of_metric(plan: Plan, metric: str) -> dict[str, str]:
 
 
 def of_optimization(block: Optimize) -> dict[str, str]:
-    """Return digests, by key, of the settings of an `optimize` block, each stage by a key of its own.
+    """Return digests, by key, of the settings of an `optimize` block, each stage by a key of its own, and of the teachers
+    that a stage names.
 
     The budget is left out, since it may be raised between a run and its continuation, and so are the trackers, which change
-    nothing.
+    nothing, and the seed, which is compared apart.
     """
     found = {
         f"optimize.{field.name}": digest(_plain(getattr(block, field.name)))
@@ -128,12 +133,12 @@ def of_optimization(block: Optimize) -> dict[str, str]:
 
 
 def of_rows(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return the digest of rows, in their order."""
+    """Return the digest (SHA-256 in hexadecimal) of rows, in their order; the order of columns does not matter."""
     return RowsDigest().of(rows)
 
 
 class RowsDigest:
-    """A digest of rows that is computed as the rows are read."""
+    """A digest of rows, in their order, that is computed as the rows are read; `rows` is their number so far."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -157,14 +162,14 @@ class RowsDigest:
 
 
 def version() -> dict[str, str]:
-    """Return `{"lmprog": VERSION}`: the version in place of a digest, since it decides how prompts are written and
-    replies read."""
+    """Return `{"lmprog": VERSION}`, to be joined with digests by key: the version of lmprog decides how prompts are written
+    and replies read."""
     return {"lmprog": __version__}
 
 
 def changes(before: SourceDigests, now: SourceDigests) -> list[str]:
-    """Return a phrase for each key whose digest differs between two sets, as "`data.train` is changed", in the order of
-    `now`.
+    """Return a phrase for each key whose digest differs between two sets, as "`data.train` is changed" (or `new`, or
+    `gone`), in the order of `now`, then those that are gone; empty where all are equal.
     """
     keys = [*now, *(key for key in before if key not in now)]
     return [_change(key, before, now) for key in keys if before.get(key) != now.get(key)]
@@ -177,13 +182,15 @@ def _change(key: str, before: SourceDigests, now: SourceDigests) -> str:
 
 
 def in_words(found: list[str]) -> str:
-    """Return the first four phrases that `changes` found joined by commas, and how many more there are."""
+    """Return the first four of the phrases `found`, which `changes` returned, joined by commas, and how many more there
+    are."""
     shown = ", ".join(found[:4])
     return shown if len(found) <= 4 else f"{shown} and {len(found) - 4} more"
 
 
 def _parts(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Yield a document as parts: mappings are taken apart down to `modules.sort.instructions`."""
+    """Yield the parts of a document of plain values with their keys, as `modules.sort.instructions`: mappings are divided
+    at up to three levels, but for empty ones."""
     if isinstance(value, Mapping) and value and depth < 3:
         for name, entry in value.items():
             yield from _parts(entry, f"{key}.{name}" if key else str(name), depth + 1)
@@ -192,7 +199,8 @@ def _parts(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Any
 
 
 def _of_file(key: str, path: Path) -> dict[str, str]:
-    """Return the content of a file by name; of a Python file, that of its imports beside it too; nothing of no file."""
+    """Return the digest of the content of a file, as a key with its name; of a Python file those of the files that it
+    imports too, of an adapter's folder that of its files. Empty for a file that does not exist, and for a program."""
     if path.is_dir() and "adapter" in key:
         return {f"{key}: {path.name}": digest([(file.name, _content(file)) for file in _files(path)])}
     if path.suffix == ".py":
@@ -201,17 +209,21 @@ def _of_file(key: str, path: Path) -> dict[str, str]:
 
 
 def _of_python(key: str, path: Path) -> dict[str, str]:
+    """Return the digests of a Python file and of the files beside it that it imports, by key and name."""
     whole = path.resolve()
     return {f"{key}: {file.relative_to(whole.parent)}": _content(file) for file in sources(whole)}
 
 
 def _of_package(key: str, group: str, name: str, built_in: Container[str]) -> dict[str, str]:
-    """Return the package, with its version, that registers a name which is not built in; nothing where none does."""
+    """Return a digest of the package and version that registers the plugin `name` in a group of entry points; empty for a
+    name that is built in or that no package registers."""
     package = package_of(group, name) if name and name not in built_in else None
     return {f"{key}: {package}": digest(package)} if package is not None else {}
 
 
 def _of_module(key: str, reference: PythonReference | None) -> dict[str, str]:
+    """Return the digests of the file of an importable module; empty for a function of a file, a module without a `.py`
+    file, and None."""
     file = module_file(reference.module) if reference is not None and reference.module is not None else None
     return _of_python(key, file) if file is not None else {}
 
@@ -221,6 +233,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _content(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, or ABSENT where it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -229,7 +242,7 @@ def _content(path: Path) -> str:
 
 
 def _needed(metrics: Mapping[str, Metric], metric: str) -> list[str]:
-    """Return a metric and all that its value is computed from."""
+    """Return the ids of a metric and of all metrics that it is computed from; empty where there is no such metric."""
     found = [metric] if metric in metrics else []
     for id in found:
         found += [other for other in sorted(metrics[id].metrics) if other in metrics and other not in found]

@@ -18,7 +18,8 @@ VERSION = 1
 
 @dataclass
 class PassedOver:
-    """The lines of a file that a reader left out: their numbers, from 1, and how many had each fault, such as `torn`."""
+    """The lines of a file that a reader left out: their numbers, from 1, and how many had each fault, such as `torn`. It is
+    true where there are any."""
 
     numbers: list[int] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
@@ -32,7 +33,7 @@ class PassedOver:
         return bool(self.numbers)
 
     def __str__(self) -> str:
-        """Say how many lines are left out, where the first of them stand, and what is wrong with them."""
+        """Return a sentence with the number of lines left out, the numbers of the first ten, and the faults."""
         count = len(self.numbers)
         lines = "1 line" if count == 1 else f"{count} lines"
         first = ", ".join(map(str, self.numbers[:10])) + (", ..." if count > 10 else "")
@@ -45,9 +46,9 @@ def read_objects(
 ) -> Iterator[dict[str, Any]]:
     """Yield the JSON objects of a file, one a line, without their `version` field.
 
-    A line that is torn (no line break ends it), blank, no JSON object, equal to an earlier line, or not `valid` (None:
-    all are) is left out and added to `passed_over` (None: it is dropped). Raises UsageError for a line of a later
-    version, and OSError where the file cannot be opened.
+    A line that is torn (no line break ends it), blank, no JSON object, equal to an earlier line that was yielded, or not
+    `valid` (None: all are) is left out and added to `passed_over` (None: it is dropped). Raises UsageError for a line of
+    another version of the format, and OSError where the file cannot be opened.
     """
     skipped = passed_over if passed_over is not None else PassedOver()
     seen: set[bytes] = set()
@@ -69,8 +70,8 @@ def read_objects(
 
 
 def object_in(line: bytes) -> dict[str, Any] | str:
-    """Return the JSON object in a line of a file, or a text that names the line's fault: `torn`, `blank`, `no JSON` or
-    `no JSON object`."""
+    """Return the JSON object in a line of a file, or a text that names the line's fault: `torn` (no line break ends it),
+    `blank`, `no JSON` or `no JSON object`."""
     if not line.endswith(b"\n"):
         return "torn"
     if not line.strip():
@@ -83,7 +84,8 @@ def object_in(line: bytes) -> dict[str, Any] | str:
 
 
 def require_version(version: Any, path: Path) -> None:
-    """Raise UsageError where `version`, read from the file `path`, is not the file format that this version of lmprog reads."""
+    """Raise UsageError where `version`, the number of the format in the file `path`, is not VERSION (1), the only one that
+    is read."""
     if version != VERSION:
         raise UsageError(
             f"{path} was written by another version of lmprog (format {version!r}, this one reads {VERSION}); "
@@ -99,12 +101,14 @@ def as_line(value: Any) -> bytes:
 
 
 def versioned_line(value: dict[str, Any]) -> bytes:
-    """Return an object as a line of JSON, with the number of the file format in front."""
+    """Return an object as a line of JSON in UTF-8, with the number of the file format under `version`, unless the object
+    has that key."""
     return as_line({"version": VERSION, **value})
 
 
 def cut_torn_line(path: Path) -> None:
-    """Remove the incomplete last line that a killed writer left in a file, so that the next line can be appended."""
+    """Remove what stands behind the last line break of a file, as a killed writer leaves it, so that the next line can be
+    appended; a file without a line break becomes empty, and one that does not exist is left so."""
     if not path.exists():
         return
     with path.open("rb+") as file:

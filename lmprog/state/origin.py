@@ -22,9 +22,8 @@ SECRETS = ("api_key", "headers", "env")
 class Settings:
     """The settings of the command that began a run, stored so that `--resume` alone continues with the same.
 
-    `lms` are LMs replaced by id, `overrides` values laid over the spec (`--set`), `budget` limits, `out` the file or
-    folder of the results (None: the default), and `left_out` the keys of `overrides` that are secrets and so not
-    stored.
+    `lms` are the models that replace those of LMs, by id (`--lm`), `overrides` values laid over the spec, by dotted path
+    (`--set`), `budget` limits by name, and `out` the file or folder of the results (None: the default).
     """
 
     lms: Mapping[str, str] = field(default_factory=dict)
@@ -32,18 +31,20 @@ class Settings:
     budget: Mapping[str, float] = field(default_factory=dict)
     out: str | None = None
     left_out: tuple[str, ...] = ()
-    """Paths of `--set` that hold secrets: they are not kept, and must be given again."""
+    """The paths of `--set` whose values are secrets: these are not stored, and must be given again."""
 
     def without_secrets(self) -> Settings:
-        """Return the settings that may be written to disk: without the values of `--set` that are secrets."""
+        """Return the settings that may be written to disk: the values of `--set` below `api_key`, `headers` or `env` are
+        left out, and their paths noted in `left_out`."""
         secret = tuple(path for path in self.overrides if any(part in SECRETS for part in path.split(".")))
         plain = {path: value for path, value in self.overrides.items() if path not in secret}
         return Settings(self.lms, plain, self.budget, self.out, secret)
 
     def over(self, kept: Settings) -> Settings:
-        """Return these settings of a resuming command laid over `kept`, the stored ones.
+        """Return these settings, of a command that resumes a run, laid over `kept`, the stored ones: key by key, and `out`
+        where it is given.
 
-        Raises UsageError where a secret, which was not stored, must be given again.
+        Raises UsageError where a secret, which was not stored, is not given again.
         """
         overrides = {**kept.overrides, **self.overrides}
         missing = [path for path in kept.left_out if path not in overrides]
@@ -58,9 +59,8 @@ class Settings:
 @dataclass(frozen=True)
 class Origin:
     """A note of what some results were made from: the program's name, its spec, digests of all sources (`made_from`, by key
-    as in `lmprog.state.identity`), the seed, the number of rows, and the settings of the command.
-
-    `traces` has the length in bytes of each trace file when the run began. The names of the fields are the keys on disk.
+    as in `lmprog.state.identity`), the seed, the number of rows (None: the results are not those of `run --out`), and the
+    settings of the command. The names of the fields are the keys on disk.
     """
 
     program: str
@@ -79,9 +79,10 @@ class Origin:
 
 
 def read_origin(path: Path) -> Origin | None:
-    """Return the origin stored in a file; None where there is no file.
+    """Return the origin that `Origin.write` stored in a file; None where there is no file.
 
-    Raises UsageError for one that this version cannot read.
+    Raises UsageError for a file that is none, or of another version of the format, and OSError for one that may not be
+    read.
     """
     try:
         values = json.loads(path.read_bytes())
@@ -99,5 +100,5 @@ def read_origin(path: Path) -> Origin | None:
 
 
 def beside(out: Path) -> Path:
-    """Return the path of the file that stores the origin of the results file `out`."""
+    """Return the path of the file that stores the origin of the results file `out`: `NAME.meta.json` in the same folder."""
     return out.with_name(f"{out.name}.meta.json")

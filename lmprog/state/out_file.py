@@ -20,7 +20,7 @@ from lmprog.state.unchanged import Unchanged
 
 INPUTS = "--inputs"
 CUT = "the command was cut off after this row had called a tool that writes"
-"""The error of a row that has called such a tool, until the row ends: a killed command leaves it behind."""
+"""The error in the line that is written before a row calls a tool that writes; a killed command leaves it behind."""
 
 
 class OutFile:
@@ -43,9 +43,11 @@ class OutFile:
         *,
         repeat_writes: bool = False,
     ) -> None:
-        """Open the file, and read `inputs` through once.
+        """Open the file at `path`, and read `inputs`, the rows of the run, through once.
 
-        `origin` lacks the facts about the inputs; `unchanged` is called before each line.
+        `origin` lacks what depends on the inputs, which is added here, and is stored beside the file. `unchanged` is a
+        watch on source files that is consulted before each line (None: there is none). With `repeat_writes` rows that
+        failed after a call of a tool that writes are run again.
         """
         self.path = path
         self._unchanged, self._repeat_writes = unchanged, repeat_writes
@@ -62,6 +64,8 @@ class OutFile:
             raise
 
     def _begin(self, origin: Origin, inputs: Iterator[Mapping[str, Any]]) -> None:
+        """Compare the file's origin with this run's, take the lines that are there, store the new origin, and open the file
+        to append. Raises UsageError where the file is of another run."""
         path, marker = self.path, beside(self.path)
         there = path.exists() and path.stat().st_size > 0
         recorded = read_origin(marker) if path.exists() else None
@@ -99,6 +103,7 @@ class OutFile:
         self._end = path.stat().st_size
 
     def _read(self) -> None:
+        """Take the lines of the file; those that are no lines of a row are passed over."""
         position = 0
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -116,7 +121,8 @@ class OutFile:
                 position += len(line)
 
     def _note(self, row: int, position: int, error: str | None, wrote: bool) -> None:
-        """Take a line for the row's, unless an earlier one is good and this one is not."""
+        """Take the line at a position of the file as that of the row, unless an earlier one is without an error and this
+        one is not. `wrote` is True where the row has called a tool that writes."""
         self._ordered = self._ordered and row == self._last + 1
         self._last = row
         good = error is None
@@ -127,7 +133,8 @@ class OutFile:
 
     @property
     def missing_from(self) -> int:
-        """The number of the row after the last one whose line has no error; 0 where there is none."""
+        """The number of the row after the last one that has ended, with or without an error; 0 where none has. A row that was
+        cut off after a call of a tool that writes has not ended."""
         return max((row + 1 for row in range(self.total) if self._places[row] >= 0 and row not in self._cut), default=0)
 
     @property
@@ -137,13 +144,13 @@ class OutFile:
 
     @property
     def failed(self) -> int:
-        """The number of rows whose line has an error."""
+        """The number of rows whose line has an error, those that were cut off included."""
         return sum(place >= 0 for place in self._places) - self.done
 
     @property
     def held(self) -> frozenset[int]:
-        """The numbers of the rows that failed after a call of a tool that writes, which are not run again without
-        `repeat_writes`.
+        """The numbers of the rows that failed or were cut off after a call of a tool that writes, and so are not run again;
+        empty with `repeat_writes`.
         """
         return frozenset() if self._repeat_writes else frozenset(self._wrote)
 
@@ -153,10 +160,10 @@ class OutFile:
         return bytes(not good and row not in held for row, good in enumerate(self._good))
 
     def before_write(self, row: int | str) -> None:
-        """Append a line that marks the row as cut off; a later line of the row replaces it.
+        """Append a line that marks the row with the number `row` as cut off, once; a later line of the row replaces it.
 
-        It is called before each call of a tool that writes, so that a killed command leaves the mark. `row` is the row's
-        number.
+        It is called before each call of a tool that writes, so that a killed command leaves the mark. Raises UsageError
+        where a source file of the run has changed since it began.
         """
         assert isinstance(row, int)
         if row not in self._wrote:
@@ -194,7 +201,8 @@ class OutFile:
             self._owning.close()
 
     def _order(self) -> None:
-        """Write the lines of the rows in their order, each once, to a file that then takes the place of this one."""
+        """Write the line of each row that has one, in the order of the rows, to a file that then takes the place of this
+        one."""
         with self.path.open("rb") as old, whole_file(self.path) as file:
             for place in self._places:
                 if place >= 0:
@@ -203,6 +211,7 @@ class OutFile:
 
 
 def _strange(path: Path) -> str:
+    """Return why a file without an origin beside it is left alone."""
     with path.open("rb") as file:
         found = object_in(file.readline())
     if isinstance(found, dict) and _is_line(found):

@@ -22,17 +22,18 @@ PAUSE = 0.02
 
 
 class WriterLocked(InfrastructureError):
-    """The error for a file or folder that another process is writing."""
+    """The error for a file or folder that another process, or another part of this one, is writing."""
 
 
 @contextlib.contextmanager
 def exclusive_writer(path: Path, wait: float = 0.0) -> Iterator[None]:
-    """Return a context that holds the lock of a file or folder inside the block. Raises WriterLocked where another
-    process has held it for `wait` seconds.
+    """Hold the lock of the file or folder at `path`, which need not exist, inside the block. Raises WriterLocked where
+    another process still holds it after `wait` seconds.
 
     Other names of the same file (links) mean the same lock. The lock is on a hidden file (in the folder, or beside the
-    file) that holds the owner's process id; it is removed at the end, and one that a killed process left behind locks
-    nothing. Devices and pipes are not locked.
+    file, whose folder is made) that holds the owner's process id; it is removed at the end, and one that a killed process
+    left behind locks nothing. Devices and pipes are not locked, nor anything on Windows or, with a warning, on a file
+    system without locks.
     """
     whole = path.resolve()
     if fcntl is None or (whole.exists() and not (whole.is_file() or whole.is_dir())):
@@ -50,7 +51,8 @@ def exclusive_writer(path: Path, wait: float = 0.0) -> Iterator[None]:
 
 
 def _waited_for(beside: Path, path: Path, wait: float) -> int | None:
-    """Return what `_locked` does, once the lock is free; raise WriterLocked after `wait` seconds."""
+    """Return what `_locked` does, as soon as the lock is free; raise WriterLocked where it is not after `wait` seconds. The
+    thread sleeps meanwhile."""
     end = time.monotonic() + wait
     while True:
         try:
@@ -62,7 +64,8 @@ def _waited_for(beside: Path, path: Path, wait: float) -> int | None:
 
 
 def _locked(beside: Path, path: Path) -> int | None:
-    """Return the locked descriptor; None on a file system without locks, with a warning."""
+    """Return the descriptor of the file `beside` with the lock of `path` on it; None, with a warning, on a file system
+    without locks. Raises WriterLocked where another holds the lock."""
     while True:
         opened = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -87,4 +90,5 @@ def _locked(beside: Path, path: Path) -> int | None:
 
 
 def _warn(message: str) -> None:
+    """Print a warning on standard error."""
     print(f"lmprog: {message}", file=sys.stderr, flush=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 
 def module_file(name: str) -> Path | None:
-    """Return the source file of an importable module; None where it cannot be found or is not a `.py` file."""
+    """Return the source file of an importable module by its name, as `shop.tools`; None where it cannot be found or is not
+    a `.py` file. The packages around the module are imported."""
     try:
         found = importlib.util.find_spec(name)
     except (ImportError, ValueError):
@@ -18,8 +19,8 @@ def module_file(name: str) -> Path | None:
 
 
 def sources(file: Path) -> list[Path]:
-    """Return `file` and all Python files in its folder that it imports, directly or through others; `file` first, the rest by
-    name.
+    """Return `file` and all Python files in its folder, or below, that it imports, directly or through others; `file` first,
+    the rest by name. Nothing is imported; a file that is no Python imports nothing.
     """
     root = file.parent
     found: list[Path] = [file]
@@ -32,7 +33,8 @@ def sources(file: Path) -> list[Path]:
 
 
 def _imported(path: Path, root: Path) -> Iterator[str]:
-    """Yield the modules that a file may import from `root`, as paths below it without an ending."""
+    """Yield the modules that the file `path` may import from the folder `root`, as paths below it without an ending
+    (`shop/tools`), whether they exist or not."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
@@ -52,5 +54,6 @@ def _imported(path: Path, root: Path) -> Iterator[str]:
 
 
 def _with_parents(module: tuple[str, ...]) -> Iterator[str]:
+    """Yield a module and the packages around it, as paths, the outermost first."""
     for length in range(1, len(module) + 1):
         yield "/".join(module[:length])

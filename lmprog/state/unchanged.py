@@ -10,9 +10,9 @@ from lmprog.errors import UsageError
 
 
 class Unchanged:
-    """The times and sizes of files when the watch began, by which a change is seen.
+    """A watch on files: the time, size and inode of each when this is made, by which a change is seen.
 
-    A file that is saved again counts as changed, even with the same contents.
+    A file that is saved again counts as changed, even with the same contents, and so does one that appears or is gone.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:

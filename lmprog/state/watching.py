@@ -18,8 +18,8 @@ EVERY = 0.2
 def changes(
     files: Callable[[], Mapping[Path, State]], stopped: threading.Event, every: float = EVERY
 ) -> Iterator[frozenset[Path]]:
-    """Yield the set of files that have changed, appeared or gone, each time no file has changed between two looks; end when
-    `stopped` is set.
+    """Yield the files that have changed, appeared or gone since the last set, as soon as a look finds no further change;
+    the thread sleeps between the looks, and the iteration ends when `stopped` is set.
 
     `files` is called before each look, every `every` seconds, and returns each file to watch with its state when the caller
     last read it; so the files may be others after a change, and a change while the caller is at work is seen at the next
@@ -39,24 +39,26 @@ def changes(
 
 
 def files_to_watch(spec: Path, compiled: Compilation, imports: bool = True) -> frozenset[Path]:
-    """Return the files that the program of `spec` was compiled from; where compiling failed, also their folders.
+    """Return the files whose change means that the program at `spec` is compiled again: those read by its compilation
+    `compiled`, and its data, Python, corpora and schemas. Where it has errors, they are the files read and their folders,
+    since a file that is missing changes the state of its folder when it appears.
 
-    A file that is missing changes the state of its folder when it appears. Without `imports`, for a program that is not
-    trusted, the files are found without importing anything.
+    Without `imports`, for a program that is not trusted, the files are found without importing anything.
     """
     read = {spec.resolve(), *compiled.read}
     return frozenset(read | (_files_behind(compiled.plan, imports) if compiled.plan is not None else _folders(read)))
 
 
 def _files_behind(plan: Plan, imports: bool) -> set[Path]:
-    """Return the files beside the programs themselves that a program is made of: data, Python, corpora, schemas, images."""
+    """Return the files that a program is made of, beside the specs: data, Python, corpora, schemas, and other paths that it
+    names. Without `imports` Python files that others import are left out."""
     found = {path for id in (None, *plan.metrics) for path in files_of(plan, id)} if imports else {*plan.files.values()}
     found |= {split.path for split in plan.data.values() if split.path is not None}
     return {path.resolve() for path in found}
 
 
 def _folders(files: Iterable[Path]) -> set[Path]:
-    """Return the folders of files, and those in them."""
+    """Return the folders of files, and the folders in these, but for those whose names begin with `.` or `__`."""
     found = {path.parent for path in files}
     for folder in list(found):
         with contextlib.suppress(OSError):

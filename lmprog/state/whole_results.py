@@ -15,12 +15,13 @@ from lmprog.state.ownership import exclusive_writer
 class WholeResults:
     """A writer of JSON lines into `NAME.part`, which `keep` then moves to NAME; a context manager.
 
-    Lines of an interrupted command stay in `NAME.part`, and NAME stays as it was before. Raises WriterLocked while another
-    process writes the same file.
+    Lines of an interrupted command stay in `NAME.part`, and NAME stays as it was before; an empty `NAME.part` is removed
+    at the end. Raises WriterLocked while another process writes the same file.
     """
 
     def __init__(self, path: Path, origin: Origin, *, private: bool = False) -> None:
-        """Open the partial file; `private`: only its owner may read it."""
+        """Open `NAME.part`, emptied, for the results file `path`, whose folder is made; with `private` only its owner may
+        read it. `origin` is what the results are made from."""
         self._path, self._origin = path, origin
         self.part = path.with_name(f"{path.name}.part")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,12 +30,12 @@ class WholeResults:
         self._file = open_part(self.part, private=private)
 
     def add(self, value: Any) -> None:
-        """Append a value as a line, which is on the disk when this returns."""
+        """Append a value as a line of JSON, which outlives the end of this process when this returns."""
         self._file.write(as_line(value))
         self._file.flush()
 
     def keep(self) -> None:
-        """Complete the file: move `NAME.part` to NAME, and store the origin beside it."""
+        """Complete the file: store the origin beside it, and move `NAME.part` to NAME. Nothing can be added then."""
         self._file.close()
         self._origin.write(beside(self._path))
         take_place(self.part, self._path)
