@@ -34,7 +34,7 @@ class Candidate:
     ensemble: Mapping[str, Any] = field(default_factory=dict)
     """The block `ensemble` of an overlay: its rule, and the modules that each member changes; no other words beside it."""
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Models by LM id that providers have trained: `model`, and `trusted` where the LM is."""
+    """Trained models by LM id, of providers or in a folder (`full: true`): `model`, and `trusted` where a provider's LM is."""
 
     def as_overlay(self) -> dict[str, Any]:
         """Return the change as the plain values of an overlay file: under `modules` by id `instructions`, `demos`,

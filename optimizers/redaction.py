@@ -1,8 +1,9 @@
 """Redaction of test rows and answers for the journal and the reports, which show which rows became right or wrong.
 
-The journal may be read by more people than the data. Where a program has private values, the journal therefore keeps only
-inputs that are not private, and outputs that no private value reaches: no label, no error and no feedback, which may quote
-private values.
+Reports may be read by more people than the data. Where a program has private values, they and the journal's records of the
+test therefore hold only inputs that are not private, and outputs that no private value reaches: no label, no error and no
+feedback, which may quote private values. Demos, and the runs and replies that stages learn from, are in the journal whole,
+which only its owner may read.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class WeightStage:
         self.name, self.task, self.policy, self.source, self.prompts = name, task, policy, source, prompts
         self.keeper = Keeper(task, source.config.repeats)
         self.health: Mapping[str, Any] = {}
-        """The health of the step at work."""
+        """The health metrics of the step at work, by name."""
         self.runner = asyncio.Runner()
         self._beside = Beside()
         check(source.config.report_to, name)

@@ -25,4 +25,4 @@ class TrainRequest:
     seed: int
     folder: Path
     done: Progress | None
-    """The step that it goes on from."""
+    """The state at the step that the training goes on from; None where it begins."""

@@ -56,7 +56,7 @@ class GainTest:
     """The mean of each and its interval."""
     difference: Mapping[str, Any] | None = None
     p: float | None = None
-    """One-sided. None where outages void the test."""
+    """The one-sided p value; None where outages void the test."""
     lost: str | None = None
     """The reason why the test is void."""
 

@@ -56,7 +56,7 @@ class StageOutcome:
     """The whole change since the program as written, of the program that the next stage starts from."""
     spent: Spent
     validate: dict[str, Any]
-    """The score of what the stage came to on the dev rows that choose."""
+    """The score on the dev rows that choose of the program with the stage's change, whether that is kept or not."""
     gain: dict[str, Any]
     """The paired difference to the program that it started from, on the rows that it was chosen on: no proof of anything."""
     steps: int

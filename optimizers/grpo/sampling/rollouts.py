@@ -62,11 +62,11 @@ class SkippedRuns:
     """
 
     lost: int = 0
-    """An outage ended them."""
+    """Number of runs that an outage ended."""
     failed: int = 0
     """Number of runs that failed by themselves, which is no fault of the program in training."""
     unfit: int = 0
-    """The program in training could not give one of the replies."""
+    """Number of runs with a reply that the program in training could not give."""
 
     def plus(self, other: SkippedRuns) -> SkippedRuns:
         """Return the counts of both, added."""
