@@ -67,17 +67,22 @@ class ProviderJob:
             return None
         return found
 
-    async def trained(self, rows: Rows) -> str:
+    def estimated_usd(self, rows: Rows) -> float:
+        """Return what a job on the rows costs by an estimate, in US dollars; 0.0 where the price of training is unknown."""
+        price = fine_tuning.training_usd(self.lm, self.settings.model)
+        return 0.0 if price is None else rows.tokens * self.settings.epochs * price
+
+    async def trained(self, rows: Rows, beside: float = 0.0) -> str:
         """Train the LM on the rows by a fine-tuning job, wait for its end, and charge its price to the task's budget; return
         the name of the trained model, as an LM's `model` has it. A resumed run waits for the same job.
 
         Raises ProviderError where the provider refuses, or the job fails or is cancelled; and before anything is sent
-        BudgetExceeded where the estimated price exceeds the budget, and UsageError where a price is unknown beside a budget in
-        usd.
+        BudgetExceeded where the estimated price exceeds what the budget has left beside other jobs that run at the same time
+        (`beside`, their estimated price in US dollars), and UsageError where a price is unknown beside a budget in usd.
         """
         job = self.journal.recall("job")
         if job is None:
-            self._within_budget(rows)
+            self._within_budget(rows, beside)
             job = await self._started(rows)
         self.task.journal.note(
             f"{self.where}: the provider trains {self.model} on {rows.count} replies for {self.settings.epochs} epochs, "
@@ -165,13 +170,13 @@ class ProviderJob:
             "--restart-stage sft"
         )
 
-    def _within_budget(self, rows: Rows) -> None:
-        """Raise BudgetExceeded where the job would exceed the budget in usd, and UsageError where its price is unknown."""
+    def _within_budget(self, rows: Rows, beside: float) -> None:
+        """Raise BudgetExceeded where the job, with `beside` US dollars of other jobs, would exceed the budget in usd, and
+        UsageError where its price is unknown; do nothing without such a budget."""
         most = self.task.budget.limits.get("usd")
         if most is None:
             return
-        price = fine_tuning.training_usd(self.lm, self.settings.model)
-        if price is None:
+        if fine_tuning.training_usd(self.lm, self.settings.model) is None:
             raise UsageError(
                 f"a budget in usd cannot be kept: the price of training {self.model} is unknown; write "
                 f"lms.{self.lm.id}.price: {{training: ...}}, or set the budget in tokens"
@@ -181,10 +186,11 @@ class ProviderJob:
                 f"a budget in usd cannot be kept: the price of calls of what comes out of {self.model} is unknown; write "
                 f"lms.{self.lm.id}.price: {{input: ..., output: ..., training: ...}}, or set the budget in tokens"
             )
-        usd = rows.tokens * self.settings.epochs * price
-        if self.task.budget.spent.usd + usd > most:
+        usd = self.estimated_usd(rows)
+        if self.task.budget.spent.usd + beside + usd > most:
+            others = f", beside ${beside:.2f} of other jobs" if beside else ""
             raise BudgetExceeded(
-                f"the budget of ${most:g} is spent: the fine-tuning job of {self.lm.id} costs about ${usd:.2f}"
+                f"the budget of ${most:g} is spent: the fine-tuning job of {self.lm.id} costs about ${usd:.2f}{others}"
             )
 
     def _charge(self, state: JobState) -> None:

@@ -46,7 +46,11 @@ class ProviderStage:
         work = self._work(await self.gathering.gather())
         if not work:
             return START
-        found = await asyncio.gather(*(job.trained(rows) for job, rows in work))
+        # The jobs run at the same time, and are charged when they end: each must leave room for the others.
+        usd = [job.estimated_usd(rows) for job, rows in work]
+        found = await asyncio.gather(
+            *(job.trained(rows, sum(usd) - own) for (job, rows), own in zip(work, usd, strict=True))
+        )
         change = Candidate(
             models={job.lm.id: model_of(job.lm, model) for (job, _), model in zip(work, found, strict=True)}
         )
