@@ -294,7 +294,8 @@ class CandidateEvaluator:
     async def _run(
         self, candidate: Candidate, rows: Sequence[Row], part: str, first: int, repeats: int, options: RunOptions
     ) -> Values:
-        """Return scores by the index of a row, as text, which counts from `first`; they are kept in the journal."""
+        """Run a candidate on `rows`, each `repeats` times, or take the scores from the journal, where they are kept under a key
+        that begins with `part`; return the mean score by the index of a row, as text, which counts from `first`."""
         key = f"{part}/{candidate.digest}/{first}-{first + len(rows)}"
         kept: Values = await self.task.journal.once(key, lambda: self._values(candidate, rows, first, repeats, options))
         return dict(kept)

@@ -135,5 +135,6 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _words(text: str) -> list[str]:
-    """Return the words alone, so that case, quotes and line breaks hide nothing."""
+    """Return the words of a text in small letters and without punctuation, so that case, quotes and line breaks hide
+    nothing."""
     return re.findall(r"\w+", text.casefold())

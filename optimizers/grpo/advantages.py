@@ -105,7 +105,8 @@ def _baselines(
 
 
 def differ(rewards: Collection[float], width: float = 1.0) -> bool:
-    """Return whether any two rewards differ by more than rounding, for a metric whose range is `width` wide."""
+    """Return whether any two rewards differ by more than rounding (EQUAL, 0.000001 of `width`, that of the metric's range);
+    False for less than two."""
     return bool(rewards) and max(rewards) - min(rewards) > EQUAL * width
 
 

@@ -250,7 +250,7 @@ def most_repeats(block: Optimize) -> int:
 
 def _of_stage(confirmation: Confirmation, versions: Sequence[Candidate], number: int, of: int) -> dict[str, Any] | None:
     """Return the test of the last of the versions, after stage `number`, against the one before it, as plain values; None
-    where no row confirms. Its level is the equal share of ALPHA for each `of` stages."""
+    where no row confirms. Its level is ALPHA (0.025) divided by `of`, the number of all stages."""
     if not confirmation.rows:
         return None
     return confirmation.test(versions, number, number - 1, ALPHA / of).as_json()

@@ -115,8 +115,8 @@ def in_training(program: Program, trained: Mapping[Adapter, AdapterReference]) -
 
 
 def change_in(folder: Path, adapters: Iterable[Adapter], plan: Plan) -> Candidate:
-    """Return the candidate for adapters that were written into `folder` (absolute), each in a folder of its name; reads their
-    digests and those of their base models."""
+    """Return the candidate for adapters that were written into `folder` (absolute), each in a folder of its name; their
+    files and those of their base models are read for the digests."""
     from lmprog.lms.local.weights import base_sha256, sha256_of
 
     written = {}
