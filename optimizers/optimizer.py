@@ -42,7 +42,7 @@ class Task:
     rows (those that choose, `staged/dev_split.py`) for choosing between candidates by `metric`. All random draws
     follow from `seed`. `screened` are all dev rows of the spec, which instructions must not quote; an optimizer that
     runs them makes the test of its choice worthless. Files are written under `journal.folder`. `finalists` returns the
-    programs that earlier stages have scored, for `ensemble` (None: the task is for another optimizer).
+    programs that earlier stages have scored, for `ensemble` (None: the task was made by hand, outside of a run of stages).
     """
 
     program: Program
