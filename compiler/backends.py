@@ -5,6 +5,7 @@ A backend of another package is an entry point of the group `lmprog.lms` whose n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -140,4 +141,4 @@ def model_folder(model: str) -> Path | None:
     for models of servers, and where no such folder exists."""
     prefix, _, rest = model.partition("/")
     folder = Path(rest)
-    return folder if backend_of(model).local and prefix != "embedded" and rest and folder.is_dir() else None
+    return folder if backend_of(model).local and prefix != "embedded" and rest and os.path.isdir(folder) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping as Map
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from lmprog.compiler.plan import LM, AdapterReference, Cache, Export, Limits
 from lmprog.compiler.shape import Number
 from lmprog.compiler.types.lattice import UNKNOWN, Object, Type, type_of
 from lmprog.compiler.yaml.files import NotRead, read_text, refusal
-from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
+from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence, shown_path
 
 _PARAMETERS = {
     "max_tokens": Number(whole=True, least=1),
@@ -217,14 +218,15 @@ def _headers(draft: Draft, node: Mapping, what: str) -> dict[str, Expression]:
 
 
 def _model_name(draft: Draft, node: Node, model: str) -> None:
-    """Report a model name without a prefix that is a folder beside the spec; other such names are left to litellm."""
+    """Report a model name without a prefix that is a folder beside the spec, which is written `hf/` and its path from the
+    working directory; other names without a prefix are left to litellm."""
     folder = node.source.folder / model
-    if refusal(folder, draft.options.root) is None and folder.is_dir():
+    if refusal(folder, draft.options.root) is None and os.path.isdir(folder):
         draft.report.add(
             "LMP103",
             node.place,
-            f"`{model}` names no model; a folder is written hf/{model}",
-            fix=f"write hf/{model}",
+            f"`{model}` names no model; a folder is written hf/{shown_path(folder)}",
+            fix=f"write hf/{shown_path(folder)}",
         )
 
 
@@ -263,7 +265,7 @@ def adapter(draft: Draft, node: Node | None) -> AdapterReference | None:
         if found is None:
             return None
         path = found
-        if not path.is_dir():
+        if not os.path.isdir(path):
             draft.report.add("LMP103", path_node.place, f"there is no adapter folder {text}")
     return AdapterReference(
         path,

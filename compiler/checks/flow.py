@@ -71,7 +71,8 @@ class _Private:
         overlays.check(self.draft, self.plan, {**self.taught["demos"], **self.reached})
 
     def _follow(self, marks: dict[Name, Trail]) -> None:
-        """Follow the private values through the program, its teachers, judges, and the LMs of `optimize`."""
+        """Follow the private inputs (`marks`: by name, each with its trail so far) through the program, its teachers and
+        judges, to the proposer and to the judge of an `ensemble` stage, and report where they arrive."""
         outputs = self._outputs(marks)
         self._judges(marks, outputs)
         self._proposer(marks, outputs)

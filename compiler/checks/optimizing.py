@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -237,9 +238,14 @@ def _adapter(draft: Draft, adapter: AdapterReference, model: str, path: tuple[st
     weights = Path(adapter.path) / "adapter_model.safetensors"
     if refusal(weights, draft.options.root) is not None:
         return  # a link to elsewhere, whose digest is nobody's business
-    if adapter.sha256 is not None and not str(adapter.path).startswith("hf://") and weights.is_file():
-        with weights.open("rb") as data:
-            found = hashlib.file_digest(data, "sha256").hexdigest()
+    if adapter.sha256 is not None and not str(adapter.path).startswith("hf://") and os.path.isfile(weights):
+        try:
+            with weights.open("rb") as data:
+                found = hashlib.file_digest(data, "sha256").hexdigest()
+        except OSError as error:
+            message = f"the weights of this adapter cannot be read: {error.strerror}"
+            draft.report.add("LMP704", draft.place(*path, "sha256"), message, fix=f"make {weights.name} readable")
+            return
         if found != adapter.sha256.removeprefix("sha256:"):
             message = "the weights of this adapter are not those that were tuned: the sha256 differs"
             draft.report.add("LMP704", draft.place(*path, "sha256"), message, fix=f"found {found}")

@@ -43,7 +43,8 @@ def _has_schema(draft: Draft, module: Module) -> bool:
 
 
 def _names(output: str, text: str) -> bool:
-    """Return whether a text has the name of an output, in any case and with blanks or `-` for `_`."""
+    """Return whether a text has the name of an output as a word of its own, in any case, with blanks, `-` or nothing for
+    each `_`."""
     words = r"[\s_-]*".join(re.escape(part) for part in output.split("_") if part)
     return re.search(rf"(?<![^\W_]){words}(?![^\W_])", text, re.IGNORECASE) is not None
 

@@ -144,10 +144,11 @@ def _overlap(draft: Draft, plan: Plan) -> None:
     train = draft.rows.get("train")
     if not train:
         return
-    names = [name for name in plan.inputs if name in train[0]]
+    any_input = any(name in row for row in train for name in plan.inputs)
 
     def key(row: Row) -> Hashable:
-        return _key({name: row.get(name) for name in names}) if names else _key(row)
+        # An input may be absent from some rows.
+        return _key({name: row.get(name) for name in plan.inputs}) if any_input else _key(row)
 
     known = {key(row): index for index, row in reversed(list(enumerate(train)))}
     for split in ("dev", "test"):

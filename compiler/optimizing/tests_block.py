@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions.compiled import Expression
@@ -97,7 +97,7 @@ def _images(draft: Draft, node: Node, what: str) -> None:
     """Report image files in an input that do not exist; their paths start at the working directory."""
     for entry in node.items if isinstance(node, Sequence) else (node,):
         path = entry.plain()
-        if isinstance(path, str) and not path.startswith(REMOTE) and not Path(path).is_file():
+        if isinstance(path, str) and not path.startswith(REMOTE) and not os.path.isfile(path):
             draft.report.add("LMP103", entry.place, f"{what} names the image {path}, which does not exist")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ def read_reference(draft: Draft, node: Scalar, what: str) -> tuple[PythonReferen
     named = reference(node.value, node.source.folder)
     if named.file is not None and draft.reachable(node, what, node.value.rpartition(":")[0]) is None:
         return named, None
-    if named.file is not None and not named.file.is_file():
+    if named.file is not None and not os.path.isfile(named.file):
         draft.file(
             Scalar(node.source, node.line, node.column, node.value.rpartition(":")[0], node.text, node.style),
             what,

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ def reference(text: str, folder: Path) -> PythonReference:
     if where.endswith(".py") or "/" in where or where.startswith("."):
         return PythonReference(text, followed(folder / where), None, name)
     beside = folder / f"{where.replace('.', '/')}.py"
-    return PythonReference(text, None, where, name, beside if beside.is_file() else None)
+    return PythonReference(text, None, where, name, beside if os.path.isfile(beside) else None)
 
 
 def load(reference: PythonReference) -> Callable[..., Any]:

@@ -30,8 +30,13 @@ class NotRead(Handled):
 def followed(path: Path) -> Path:
     """Return the absolute path with its links followed, whether the file exists or not; a path whose links lead in a
     circle is returned, too, and cannot be read. (`Path.resolve` raises RuntimeError for it before Python 3.13.)
+
+    What no name of a file can hold, as a NUL or half a surrogate pair, is replaced, so that such a path is one of no file.
     """
-    return Path(os.path.realpath(path))
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:
+        return Path(os.path.realpath(str(path).replace("\0", "\ufffd").encode(errors="replace").decode()))
 
 
 def root_of(spec: Path) -> Path:
@@ -104,7 +109,7 @@ def is_file(path: Path) -> bool:
     """Return whether there is such a file, on the disk or as unsaved text in an editor; note it as one that is depended
     on."""
     note(path)
-    return path in _UNSAVED.get() or path.is_file()
+    return path in _UNSAVED.get() or os.path.isfile(path)  # `Path.is_file` raises for a name that is too long
 
 
 def read_text(path: Path, root: Path | None = None, *, encoding: str = "utf-8") -> str:

@@ -48,7 +48,7 @@ def folder_of(model: str) -> str:
 def revision_of(model: str) -> str | None:
     """Return the revision in a model's name (hf/ORGANIZATION/NAME@REVISION); None where it has none, or names a folder."""
     name = model.partition("/")[2]
-    if not backend_of(model).trainable or Path(name).is_dir():
+    if not backend_of(model).trainable or os.path.isdir(name):
         return None
     return name.rpartition("@")[2] if "@" in name else None
 
@@ -59,7 +59,7 @@ def base_sha256(model: str) -> str:
     OSError.
     """
     folder = Path(folder_of(model))
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         from huggingface_hub import snapshot_download
 
         found = snapshot_download(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lmprog.compiler import compile_file
+from lmprog.compiler.backends import model_folder
+from lmprog.compiler.checks import optimizing
 from lmprog.compiler.plan import ModuleCall
 from lmprog.compiler.types.lattice import Enum
 
@@ -120,3 +123,64 @@ def test_a_slip_is_a_finding(spec: Path, before: str, after: str, said: str) -> 
     assert before in SPEC
     spec.write_text(SPEC.replace(before, after))
     assert any(said in finding.message for finding in compile_file(spec).errors)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, '"a\\0b"', '"a\\uD800b"'], ids=["too long", "NUL", "half a pair"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("model: embedded/smollm2-135m", "model: NAME"),
+        ("params: {max_tokens: 8}", "adapter: NAME"),
+        ("params: {max_tokens: 8}", "adapter: {path: NAME}"),
+        ("embedded/smollm2-135m", "hosted_vllm/x, adapter_store: NAME"),
+        ("embedded/smollm2-135m", "hosted_vllm/x, api_base: {discover: NAME}"),
+        ("[billing, refund]", "{file: NAME}"),
+        ("name: desk", "extends: NAME"),
+        ("name: desk", "data: {train: NAME}"),
+        ("name: desk", "tools: {find: {python: NAME}}"),
+        ("name: desk", "steps: {one: {program: NAME}}"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_one_of_no_file(spec: Path, name: str, before: str, after: str) -> None:
+    assert before in SPEC
+    spec.write_text(SPEC.replace(before, after.replace("NAME", name)))
+    assert isinstance(compile_file(spec).findings, tuple)
+
+
+def test_a_folder_in_place_of_a_model_is_named_from_where_the_command_runs(
+    spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (spec.parent / "weights").mkdir()
+    spec.write_text(SPEC.replace("embedded/smollm2-135m", "weights"))
+    monkeypatch.chdir(spec.parent.parent)
+    (fix,) = [finding.fix for finding in compile_file(spec).findings if "names no model" in finding.message]
+    assert fix is not None
+    assert model_folder(fix.removeprefix("write ")) == Path(spec.parent.name) / "weights"
+
+
+def test_rows_that_differ_in_an_input_which_some_lack_are_not_the_same(spec: Path) -> None:
+    (spec.parent / "train.jsonl").write_text('{"text": "a"}\n{"text": "b", "more": "x"}\n')
+    (spec.parent / "dev.jsonl").write_text('{"text": "b", "more": "y"}\n{"text": "c"}\n')
+    data = 'name: desk\ndata: {train: train.jsonl, dev: dev.jsonl}\noutputs: {more: "${{ inputs.more }}"}\nsteps: {}'
+    text = SPEC.replace("name: desk", data).replace("{text: str}\nvars", "{text: str, more: str?}\nvars")
+    spec.write_text(text)
+    assert "LMP602" not in [finding.code for finding in compile_file(spec).findings]
+    (spec.parent / "dev.jsonl").write_text('{"text": "b", "more": "x"}\n')
+    assert "LMP602" in [finding.code for finding in compile_file(spec).findings]
+
+
+def test_weights_of_an_adapter_that_cannot_be_read_are_a_finding(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (spec.parent / "tuned").mkdir()
+    (spec.parent / "tuned" / "adapter_model.safetensors").write_bytes(b"x")
+    adapter = f'adapter: {{path: tuned, sha256: "{"0" * 64}"}}'
+    spec.write_text(SPEC.replace("params: {max_tokens: 8}", adapter))
+
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(optimizing, "hashlib", SimpleNamespace(file_digest=refuse))
+    (found,) = compile_file(spec).errors
+    assert (found.code, found.message) == (
+        "LMP704",
+        "the weights of this adapter cannot be read: Permission denied",
+    )
