@@ -82,7 +82,7 @@ _LITELLM = (
     "vllm", "huggingface", "replicate", "perplexity", "nvidia_nim", "cerebras", "sambanova", "deepinfra", "databricks",
     "text-completion-openai", "lm_studio", "llamafile", "litellm_proxy", "github", "moonshot", "dashscope", "codestral",
 )  # fmt: skip
-"""Prefixes without a record of their own below."""
+"""Prefixes of providers behind litellm whose records have nothing but the prefix."""
 
 BUILT_IN = {
     backend.prefix: backend

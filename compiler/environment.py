@@ -9,7 +9,8 @@ from lmprog.compiler.types.lattice import JSON
 from lmprog.compiler.yaml.source import Node, Scalar
 
 ENVIRONMENT = Scope({"env": JSON}, where="in `lms`, `tools` and `export`")
-"""`env` has the type json here, since any name may stand in it; what is read from it is text."""
+"""The scope of settings, in which only `env` can be read. `env` has the type json, since any name may stand in it; what is
+read from it is text."""
 
 
 def setting(draft: Draft, node: Node | None, what: str) -> Expression | None:

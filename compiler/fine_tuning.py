@@ -5,7 +5,7 @@ from __future__ import annotations
 from lmprog.compiler.plan import LM, Plan
 
 AS_OF = "2025-08-01"
-"""The date of the prices below."""
+"""The date of the prices in USD."""
 USD = {
     "gpt-4.1-2025-04-14": 25.0,
     "gpt-4.1-mini-2025-04-14": 5.0,

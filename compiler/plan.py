@@ -73,7 +73,7 @@ class Tool:
     """The longest answer of a server that is read, decoded, in millions of bytes."""
     cache: bool = False
     about: str | None = None
-    """The description of the tool that an agent is shown."""
+    """The description of the tool that an agent is shown; None where there is none."""
     open: bool = False
     """True if the tool may accept arguments beside `parameters`, because not all of them are known."""
 
@@ -214,7 +214,7 @@ class Step:
     after: frozenset[str] = frozenset()
     when: Expression | None = None
     otherwise: Mapping[str, Expression] = field(default_factory=dict)
-    """The values of `else`, by field."""
+    """The values of `else`, by field; empty where the step has none."""
     outputs: Mapping[str, Type] = field(default_factory=dict)
     """The fields that `steps.<id>` has, as others read them (lists under `foreach`, `T?` where it may be skipped)."""
     foreach: Foreach | None = None

@@ -1,4 +1,4 @@
-"""Check what crosses from private to public (403): a module's output with a reason, which a metric reads."""
+"""Outputs of modules that are declassified (403): each must have a reason, and a metric that reads it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Crossing:
 
 
 def reasons(draft: Draft, plan: Plan) -> None:
-    """Report each `declassify` that has no effect where it is written, has no reason, or contradicts `private`;
-    sub-programs included. The finding is LMP403."""
+    """Report each `declassify` of a program or sub-program that stands elsewhere than at the output of a module, where alone it
+    has an effect, has no reason, or contradicts `private`. The finding is LMP403."""
     wrong = "only the output of a module can be declassified"
     for name, field in plan.inputs.items():
         if field.declassify is not None:

@@ -1,4 +1,4 @@
-"""Private values that reach someone who is not trusted (401, 402)."""
+"""Private values that reach an LM, a tool, a file or an overlay that is not trusted (401, 402)."""
 
 from __future__ import annotations
 

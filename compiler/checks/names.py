@@ -1,4 +1,4 @@
-"""Checks for unread prompt inputs, outputs, tools, LMs and vars, and for fields that an `else` omits (202, 203)."""
+"""Checks for what nothing reads or uses (202), and for outputs that an `else` or `on_error` omits (203)."""
 
 from __future__ import annotations
 

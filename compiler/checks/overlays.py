@@ -55,9 +55,10 @@ def _demos(draft: Draft, id: str) -> Iterator[Node]:
 
 
 def _private(plan: Plan, id: str, reached: Map[str, Trail]) -> Trail | None:
-    """Return the trail of a private value into the demos of a module, or None.
+    """Return the trail of a private value into the demos of the module `id`; None where none gets there.
 
-    The value comes from the module's calls, or from a row that has the module's fields as columns.
+    The value comes from the module's calls (`reached`), is an output that the module declares private, or is a private
+    column of the train rows that has the name of a field of the module.
     """
     if id in reached:
         return reached[id]

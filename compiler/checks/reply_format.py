@@ -1,4 +1,4 @@
-"""Prompts of an author that do not say how to reply, although the module reads several outputs (210)."""
+"""Prompts of an author that do not say how to reply, where the reply is read by the names of the outputs (210)."""
 
 from __future__ import annotations
 

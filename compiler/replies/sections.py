@@ -15,9 +15,9 @@ from lmprog.compiler.replies.spelling import folded
 from lmprog.compiler.replies.unreadable import Unreadable
 
 MAX_SECTIONS = 2_000
-"""Sections of one reply beyond which it is refused unread."""
+"""Sections, or lines in their place, of one reply beyond which it is refused unread."""
 MAX_TAGS = 20_000
-"""Tags of one reply beyond which none is taken for a section."""
+"""Ends of sections of one reply beyond which it is refused unread, and tags beyond which other spellings are not looked for."""
 _COMPLETED = re.compile(r"^\[\[ ##[ ]completed[ ]## \]\][ \t]*$", re.MULTILINE)
 """The line by which a model that was tuned for DSPy's prompts ends its sections."""
 _TAG = re.compile(r"<[ ]?(/?)[ ]?([A-Za-z][\w -]{0,60}?)[ ]?(?:\s\w+\s?=[^<>]*)?>")

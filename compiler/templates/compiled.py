@@ -16,10 +16,10 @@ from lmprog.compiler.errors import Handled
 from lmprog.compiler.templates.signatures import FILTER_SIGNATURES, METHOD_SIGNATURES
 
 STRING_METHODS = frozenset(METHOD_SIGNATURES)
-"""The only values that a template may call."""
+"""The names of methods of texts: with `range`, the only values that a template may call."""
 
 FILTERS = frozenset(FILTER_SIGNATURES)
-"""The filters that are pure, deterministic and cannot reach Python."""
+"""The names of the filters that a template may use: pure, deterministic, and without a way to Python."""
 
 _LOOP_FIELDS = frozenset({
     "index", "index0", "revindex", "revindex0", "first", "last", "length", "depth", "depth0", "previtem", "nextitem",
@@ -32,7 +32,7 @@ class RenderError(Handled):
 
 class Environment(ImmutableSandboxedEnvironment):
     """The sandbox of templates: values have their fields, strings the listed methods, loops their counters; nothing else is
-    reachable.
+    reachable. Only numbers can be multiplied, and powers are limited.
     """
 
     intercepted_binops = frozenset({"*", "**"})

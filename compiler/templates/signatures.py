@@ -194,7 +194,7 @@ FILTER_SIGNATURES: dict[str, Signature] = {
     "wordcount": Signature("any", _always(INT)),
     "wordwrap": Signature("text", _TEXT, ("whole", "any", "text", "any")),
 }
-"""The filters that are pure, deterministic and cannot reach Python."""
+"""The signatures of the filters that a template may use, by name: pure, deterministic, and without a way to Python."""
 
 _YES = _always(BOOL)
 _COMPARISONS = (
@@ -226,10 +226,10 @@ TEST_SIGNATURES: dict[str, Signature] = {
     "odd": Signature("number", _YES),
     "divisibleby": Signature("number", _YES, ("number",), 1),
 }  # fmt: skip
-"""The tests of `is`."""
+"""The signatures of the tests of templates, as in `x is none`, by name."""
 
 ORDERINGS = frozenset({"gt", "greaterthan", ">", "ge", ">=", "lt", "lessthan", "<", "le", "<="})
-"""The tests that put two values in order."""
+"""The names of the tests that compare two values by their order."""
 
 METHOD_SIGNATURES: dict[str, Signature] = {
     **{name: Signature("text", _TEXT) for name in ("lower", "upper", "title", "capitalize")},
@@ -243,7 +243,7 @@ METHOD_SIGNATURES: dict[str, Signature] = {
     "replace": Signature("text", _TEXT, ("text", "text", "whole"), 2),
     "join": Signature("text", _TEXT, ("texts",), 1),
 }
-"""The only methods that a template may call, all of texts."""
+"""The signatures of the only methods that a template may call, all of texts, by name."""
 
 _TEXT_FILTERS = frozenset(name for name, known in FILTER_SIGNATURES.items() if known.result is _TEXT)
 

@@ -44,4 +44,5 @@ LONG_FORM = Record(
     one_of=("type", "enum"),
     about="The long form of an input, an output or a field.",
 )
-"""Read by `syntax.py`: where a mapping is an object of types, these words are names of its fields."""
+"""The shape of the long form, for editors and the JSON schema. It is not compared by `fit` but read by `syntax.py`: where a
+mapping is an object of types, the same words are names of its fields."""
