@@ -1,4 +1,4 @@
-"""`lmprog check`."""
+"""`lmprog check`, and the report of findings before an optimization."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lmprog.compiler import Finding
 
 ROUNDS = 10
-"""Most times that files are fixed and checked again: a mended key can show what was hidden behind it."""
+"""The most times that `--fix` changes files and checks them again: a mended key can show what was hidden behind it."""
 
 
 @click.command()
@@ -65,8 +65,12 @@ def command(
     if diff and style != "text":
         raise click.UsageError(f"--diff prints a diff, so it cannot be --format {style} as well")
 
-    if watch and (fix or diff or style != "text"):
-        raise click.UsageError("--watch shows findings as text, again and again; leave --fix, --diff and --format out")
+    if diff and also:
+        raise click.UsageError("--diff prints a diff and nothing else; leave --also out")
+    if watch and (fix or diff or also or style != "text"):
+        raise click.UsageError(
+            "--watch shows findings as text, again and again; leave --fix, --diff, --also and --format out"
+        )
 
     def programs() -> list[Path]:
         return _programs(specs, not no_import, only_programs)
@@ -78,7 +82,10 @@ def command(
         from lmprog.cli.watching import watch as follow
 
         def look() -> str:
-            findings = found()
+            try:
+                findings = found()
+            except click.UsageError as error:  # an editor may replace the only program of a folder
+                return error.format_message()
             _report(findings, style)
             return f"{_counted(len(programs()))}: {len(findings) or 'no'} finding{'' if len(findings) == 1 else 's'}"
 
@@ -104,11 +111,15 @@ def command(
 
 
 def _counted(programs: int) -> str:
+    """Return a number of programs in words, as `2 programs`."""
     return f"{programs} program{'' if programs == 1 else 's'}"
 
 
 def _programs(named: Sequence[Path], imports: bool, only_programs: bool) -> list[Path]:
-    """Return the files that are named, with the programs below the folders that are named, each once."""
+    """Return the files in `named`, and the programs below its folders, each once. With `imports` False a folder that a link
+    leads to outside of the checkout is named itself, not looked through; with `only_programs` files without the key
+    `lmprog:` are left out. Raises click.UsageError for a folder without programs.
+    """
     from lmprog.compiler.yaml.files import refusal, root_of
     from lmprog.compiler.yaml.program_files import is_program, yaml_files
 
@@ -126,7 +137,10 @@ def _programs(named: Sequence[Path], imports: bool, only_programs: bool) -> list
 
 
 def _findings(specs: Sequence[Path], overrides: dict[str, Any], lms: dict[str, str], imports: bool) -> list[Finding]:
-    """Return the findings of all programs, each once: two programs can share a base or a sub-program."""
+    """Return the findings of all programs, each once: two programs can share a base or a sub-program. `overrides` are the
+    values of `--set`, `lms` the models of `--lm`; with `imports` False no user code is imported, and only files of a
+    program's checkout are read.
+    """
     from lmprog.compiler import compile_file
     from lmprog.optimizers.optimizer import installed, options_of
 
@@ -146,6 +160,7 @@ def _findings(specs: Sequence[Path], overrides: dict[str, Any], lms: dict[str, s
 
 
 def _report(findings: Sequence[Finding], style: str) -> None:
+    """Print the findings on standard output in the form `style`; text without findings prints nothing."""
     options: dict[str, Any] = {}
     if style == "text":
         options["colour"] = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -155,23 +170,27 @@ def _report(findings: Sequence[Finding], style: str) -> None:
 
 
 def _status(findings: Sequence[Finding], strict: bool) -> int:
+    """Return the exit status: 1 where there is an error, or with `strict` a warning, else 0."""
     failing = ("error", "warning") if strict else ("error",)
     return 1 if any(finding.severity in failing for finding in findings) else 0
 
 
 def _in_files(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings with a safe change of a file; a finding in a command-line option has no file to change."""
+    """Return the findings that have a safe change of a file that exists; one in a command-line option has none."""
     return [finding for finding in findings if finding.edit is not None and Path(finding.file).is_file()]
 
 
 def _changes(findings: Sequence[Finding]) -> str:
+    """Return the safe changes of the findings as a unified diff; empty where there are none."""
     from lmprog.compiler.findings.fixes import fixed_texts, unified
 
     return unified(fixed_texts(_in_files(findings)))
 
 
 def _fixed(findings: Sequence[Finding]) -> bool:
-    """Make the safe changes, and say on standard error which files changed; False where there is nothing to change."""
+    """Make the safe changes of the findings in their files, and say on standard error which files changed. Return whether
+    any did.
+    """
     from lmprog.compiler.findings.fixes import fixed_texts
 
     texts = fixed_texts(_in_files(findings))
@@ -183,7 +202,9 @@ def _fixed(findings: Sequence[Finding]) -> bool:
 
 
 def _write(texts: Mapping[str, str]) -> None:
-    """Write the files, all of them or none, each with the line ends that it has."""
+    """Write texts to existing files by their paths, each whole or not at all, with `\\r\\n` as line ends where the file
+    has any.
+    """
     written = {}
     for file, text in texts.items():
         path = Path(file)
@@ -192,7 +213,8 @@ def _write(texts: Mapping[str, str]) -> None:
 
 
 def report_findings(spec: Path, overrides: dict[str, Any], lms: dict[str, str], imports: bool = True) -> None:
-    """Print the findings of a program on standard error before it is optimized; raise SpecError where there are errors.
+    """Print the findings of a program, which has no errors, on standard error before it is optimized. Raises SpecError, with
+    all findings, where there are errors.
 
     With `imports` False no code of the program is imported, and only files of its checkout are read. `overrides` are
     the values of `--set`, `lms` the models of `--lm`.

@@ -18,44 +18,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """A program to score: its file (`spec`), the models that replace its own, by LM, and the loaded program."""
+    """A program to score: its file (`spec`), the loaded program with its models, and of these, by LM, the ones of LMs for which
+    several models are compared (`models`, for the column's name).
+    """
 
     spec: Path
     models: Mapping[str, str]
     program: Program
 
     def on(self, runner: Runner) -> Column:
-        """Return the column with its runs made by `runner`."""
+        """Return the column with the runs of its program made by `runner`, as on a cluster."""
         return replace(self, program=self.program.with_runner(runner))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows, metrics and options of an evaluation, which hold for all columns.
-
-    `of` is the number of rows in the split, `by` the column to group scores by (None: none), and `how` are options of
-    `score_rows` by name, as `repeats`.
+    """The rows, metrics and options of an evaluation, which hold for all columns: the name of the split, the rows to score, and
+    the ids of the metrics, the main one first.
     """
 
     split: str
     rows: Sequence[Mapping[str, Any]]
     of: int
-    """The number of rows of the split."""
+    """The number of rows of the split, of which `rows` may be only the first."""
     metrics: tuple[str, ...]
     by: str | None
+    """The column of the rows to group scores by; None: the label that the metric compares an output with."""
     how: Mapping[str, Any]
-    """Options of `lmprog.scoring.evaluation.evaluate`."""
+    """Options of `lmprog.scoring.evaluation.evaluate` by name: `repeats`, `options` and `concurrency`."""
 
 
 def columns_of(
     specs: Sequence[Path], lms: Mapping[str, Sequence[str]], overrides: dict[str, Any], budget: Any
 ) -> list[Column]:
-    """Load each program once for each combination of models; return the columns, the program with the first models
-    first.
+    """Load each program, in the order of `specs` and each file once, for each combination of models, the first models first;
+    return the columns.
 
-    `lms` has the models to try by LM, `overrides` are values laid over each spec, and `budget` limits all of them
-    together (None: no limit). Raises SpecError for a program with errors. Raises UsageError for an LM that a program
-    lacks.
+    `lms` has the models to try by LM, `overrides` are values laid over each spec, and `budget` (a Budget) limits all
+    columns together (None: no limit). Raises SpecError for a program with errors, and for an LM that a program lacks.
     """
     from lmprog.runtime.program import load
 
@@ -71,10 +71,10 @@ def columns_of(
 
 
 def score(column: Column, plan: Plan, on_row: Callable[[RowScore], None]) -> Evaluation:
-    """Score a column with all metrics of the plan, and call `on_row` with each scored run; its tools may write. Return
-    the evaluation.
+    """Score a column on the rows and by all metrics of the plan, with a progress bar on a terminal; tools may write. Return the
+    evaluation. `on_row` is called with each scored run.
 
-    Raises MetricFailed where a metric raises on every row.
+    Raises MetricFailed where a metric raises on every row, and other errors that no run counts for, such as BudgetExceeded.
     """
     from lmprog.cli.row_progress import RowProgress
     from lmprog.reports.scores import Evaluation
@@ -98,8 +98,7 @@ def score(column: Column, plan: Plan, on_row: Callable[[RowScore], None]) -> Eva
 
 
 def unscored(column: Column, plan: Plan, error: LmprogError) -> Evaluation:
-    """Return the evaluation of a column that an error ended before any score: without rows scored, and with the error's
-    text."""
+    """Return the evaluation of a column whose scoring ended with an error: without scores, and with the error's text."""
     from lmprog.reports.scores import Evaluation
     from lmprog.scoring.evaluation import Scores
 

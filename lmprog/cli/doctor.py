@@ -64,6 +64,9 @@ def command(
 
 
 def _lines(spec: Path | None, lms: dict[str, str], overrides: dict[str, Any], reach: bool, engine: bool) -> list[Line]:
+    """Return the lines on the installation and, with `spec` (None: none), on what that program needs. With `engine` the
+    built-in model is measured, with `reach` the servers of the program's models are asked.
+    """
     from lmprog.doctor import installation
 
     lines = [

@@ -12,12 +12,14 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 NAME = ".env"
+"""The name of the file beside a spec whose variables are set."""
 
 
 def with_environment(command: F) -> F:
-    """Decorate a command with `--env-file`: variables of these files, or of `.env` beside the spec, are set before it begins.
+    """Decorate a command with `--env-file`: before the command begins, the variables of these files, else of each `.env` beside
+    its specs, are set in the environment of the process. With `--no-import` no file is read.
 
-    It stands right above the command, whose parameters it reads. With `--no-import` no file is read.
+    The decorator reads the command's parameters `spec` or `specs` and `no_import`, so it stands right above the command.
     """
 
     @click.option(
@@ -39,13 +41,15 @@ def with_environment(command: F) -> F:
 
 
 def files_beside(specs: Sequence[Path]) -> list[Path]:
-    """Return the `.env` files in the folders of the specs, each once."""
+    """Return the `.env` files in the folders of the specs, each once and only those that exist."""
     return list(dict.fromkeys(spec.parent / NAME for spec in specs if (spec.parent / NAME).is_file()))
 
 
 def take(files: Sequence[Path]) -> None:
-    """Set the variables of environment files that are not set yet, and name them, without values, on standard error.
-    Raises UsageError for a file that is none."""
+    """Set the variables of environment files in `os.environ`, but for those that are set already, and name all of them,
+    without values, on standard error. The values that were set count as secrets from here on. Raises UsageError for a file
+    that is no environment file.
+    """
     for file in files:
         values = read(file)
         new = [name for name in values if name not in os.environ]
@@ -60,8 +64,8 @@ def take(files: Sequence[Path]) -> None:
 
 
 def read(file: Path) -> dict[str, str]:
-    """Return the variables in an environment file, by name. Raises UsageError, which names the line, where it cannot be
-    read as one.
+    """Return the variables in an environment file by name, without those that have no value (no `=`). `${NAME}` in a value is
+    replaced by that variable. Raises UsageError where the file is not UTF-8, or with its line where one is no variable.
     """
     from io import StringIO
 

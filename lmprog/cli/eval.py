@@ -209,6 +209,9 @@ def command(
 
 
 def _batch_run() -> BatchRun:
+    """Return the batches of this evaluation, which are kept in the cache folder, so that a run that is cut goes on with them;
+    what it holds is released when the command ends.
+    """
     from lmprog.lms.api.batch_lm import BatchRun
     from lmprog.state.cache_folder import cache_root
 
@@ -217,7 +220,9 @@ def _batch_run() -> BatchRun:
 
 
 def _batch_price(declared: LM) -> FakeLM:
-    """Return an LM that is never asked, for the price of one that waits for batches."""
+    """Return a fake LM, which is never asked, in place of the declared one, for a forecast with the price of batches. Raises
+    UsageError where the provider has no batches.
+    """
     from lmprog.lms.api.batch_lm import require_batches
     from lmprog.lms.fake import FakeLM
 
@@ -233,7 +238,9 @@ def _dry_run(
     limits: dict[str, float],
     style: str,
 ) -> None:
-    """Print what an evaluation may cost, a part for each program."""
+    """Print what the evaluation of all columns on these rows may cost in the form `style`, a part for each program; `limits`
+    are those of `--budget`.
+    """
     from lmprog.reports.forecast import document, text
     from lmprog.scoring.costs import scoring_cost
 
@@ -246,7 +253,9 @@ def _dry_run(
 
 
 def _print(matrix: Matrix, style: str, several: bool) -> None:
-    """Print the table of several columns or metrics, or the lines of one program, and of another that it is compared with."""
+    """Print the result of an evaluation in the form `style`: a table where there are `several` columns or metrics, else the
+    scores of one program, and of another that it is compared with.
+    """
     from lmprog.reports.matrix import matrix_document, matrix_lines, metrics_document
     from lmprog.reports.scores import difference_document, difference_line, document, lines
 
@@ -279,6 +288,7 @@ def _print(matrix: Matrix, style: str, several: bool) -> None:
 
 
 def _few(matrix: Matrix) -> str | None:
+    """Return a warning that the rows are too few for the scores of the first program and metric; None where they are not."""
     from lmprog.scoring.small_samples import few
 
     difference = matrix.difference(matrix.first, matrix.metrics[0])
@@ -286,13 +296,16 @@ def _few(matrix: Matrix) -> str | None:
 
 
 def _doubt(matrix: Matrix) -> str | None:
+    """Return a warning that outages make the comparison of the columns doubtful; None where they do not."""
     from lmprog.scoring.evaluation import doubt
 
     return doubt({column.name: column.scores for column in matrix.columns})
 
 
 def _status(evaluations: Sequence[Evaluation]) -> int:
-    """Return the exit status: a run that fails by itself is a score like another; a metric that raises wants mending."""
+    """Return the exit status: that of the outages and of metrics that raised, else 0. An own failure of a program is a score
+    like another, and changes nothing.
+    """
     from lmprog.blame import exit_status, is_outage
 
     found = [scores for one in evaluations for scores in one.metrics.values()]
@@ -301,6 +314,7 @@ def _status(evaluations: Sequence[Evaluation]) -> int:
 
 
 def _write_page(html: Path, matrix: Matrix, trace: Path | None) -> None:
+    """Write the page of an evaluation to the file `html`, with a link to the file `trace` (None: no trace was written)."""
     from lmprog.compiler.yaml.whole_file import write_whole
     from lmprog.reports.page.evaluation_report import EvaluationReport, evaluation_page
 
@@ -309,13 +323,15 @@ def _write_page(html: Path, matrix: Matrix, trace: Path | None) -> None:
 
 
 def _say_part(file: WholeResults) -> None:
-    """Say where the lines of an evaluation stand that was cut."""
+    """Say on standard error in which file the lines of an evaluation that did not end stand; nothing where it has ended or
+    has no line.
+    """
     if file.part.exists() and file.part.stat().st_size:
         click.echo(f"what is scored so far stands in {file.part}", err=True)
 
 
 def _refuse_others(out: Path) -> None:
-    """Raise UsageError for a file that no evaluation has written."""
+    """Raise UsageError where the file `out` has content that `lmprog eval --out` has not written."""
     from lmprog.errors import UsageError
 
     if out.exists() and out.stat().st_size:
@@ -329,7 +345,9 @@ def _refuse_others(out: Path) -> None:
 def _origin(
     program: Program, spec: Path, chosen: Sequence[str], split: str, rows: Sequence[Any], seed: int, repeats: int
 ) -> Origin:
-    """Return the origin of the scores: digests of everything that they depend on."""
+    """Return the origin of the scores in `--out`: the program and the digests of everything that they depend on, which are its
+    sources, the metrics `chosen`, the rows of the split, the seed and the number of repeats.
+    """
     from lmprog.state import identity
     from lmprog.state.digests import digest
     from lmprog.state.origin import Origin

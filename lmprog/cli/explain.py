@@ -15,11 +15,11 @@ def command(code: str | None) -> None:
     if code is None:
         for path in sorted(pages.iterdir(), key=lambda path: path.name):
             if path.name.endswith(".md"):
-                click.echo(path.read_text().partition("\n")[0].removeprefix("# "))
+                click.echo(path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# "))
         return
     name = code.upper() if code.upper().startswith("LMP") else f"LMP{code}"
     page = pages / f"{name}.md"
     if not page.is_file():
         known = sorted(path.name.removesuffix(".md") for path in pages.iterdir() if path.name.endswith(".md"))
         raise click.UsageError(f"there is no finding {code!r}; there are {', '.join(known)}")
-    click.echo(page.read_text().rstrip())
+    click.echo(page.read_text(encoding="utf-8").rstrip())

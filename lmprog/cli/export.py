@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from lmprog.compiler.plan import Plan
 
 FORMS = ("messages", "jinja", "langchain", "python")
+"""The forms of text, each an option of its own."""
 
 
 def _forms(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a command with a flag for each form of text."""
+    """Decorate a command with a flag for each form of text, passed to it together as `forms`, the names that were given."""
     told = {
         "messages": "Write the requests as JSON, in the form of chat completions; texts are Jinja templates.",
         "jinja": "Write each prompt as a Jinja template that renders to its messages as JSON.",
@@ -84,6 +85,9 @@ def command(
 def _write_text(
     spec: Path, lms: dict[str, str], overrides: dict[str, Any], form: str, module: str | None, out: Path | None
 ) -> None:
+    """Write the prompts of a program, or of one module (None: all), as text to the new file or folder `out` (None: standard
+    output), and say what is left out. Raises click.UsageError where `out` exists, but for an empty folder of Jinja files.
+    """
     from lmprog.compiler.yaml.whole_file import write_all
     from lmprog.exporting.texts import exported_texts
 
@@ -102,6 +106,7 @@ def _write_text(
 
 
 def _write_weights(spec: Path, lms: dict[str, str], overrides: dict[str, Any], folder: Path) -> None:
+    """Write the weights of a program with their adapters merged in below `folder`, and name each model on standard error."""
     from lmprog.lms.merging import write_merged
 
     plan = _compiled(spec, lms, overrides, weights=True)
@@ -111,7 +116,9 @@ def _write_weights(spec: Path, lms: dict[str, str], overrides: dict[str, Any], f
 
 
 def _compiled(spec: Path, lms: dict[str, str], overrides: dict[str, Any], *, weights: bool) -> Plan:
-    """Return the plan of a program; for its weights alone no data is read, and no user code is run."""
+    """Return the plan of a program; with `weights`, for its weights alone, no data is read and no user code is run. Raises
+    SpecError where it has errors.
+    """
     from lmprog.compiler import SpecError, compile_file
 
     found = compile_file(spec, overrides=overrides, lms=lms, imports=not weights, data=not weights)

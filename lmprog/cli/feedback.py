@@ -11,7 +11,7 @@ import click
 from lmprog.cli.options import as_value, pairs
 
 PART = "correction."
-"""Stands before the name of an output in a column of `--from`."""
+"""The beginning of the name of a column of `--from` that has corrections; the name of an output follows."""
 
 
 @click.command()
@@ -70,9 +70,10 @@ def command(
 
 
 def named(run: str, runs: Mapping[str, Mapping[str, Any]], trace: Path) -> Mapping[str, Any]:
-    """Return the run among `runs` (by id) that `run` names: an id, the beginning of one, or a row's number.
+    """Return the run among `runs` (lines of a trace by id) that `run` names: an id, else the number of a row, else the
+    beginning of an id.
 
-    Raises UsageError unless there is exactly one; `trace` is named in the message.
+    Raises UsageError unless there is exactly one; `trace` is the file of the runs, for the message.
     """
     from lmprog.errors import UsageError
 
@@ -89,7 +90,10 @@ def named(run: str, runs: Mapping[str, Mapping[str, Any]], trace: Path) -> Mappi
 
 
 def _of_file(source: Path, runs: Mapping[str, Any], trace: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the feedback of each row of a file with the id of its run. Raises UsageError with the row's number."""
+    """Yield the id of a run of `trace` and the checked feedback on it (score, comment, correction) for each row of the file
+    `source`; empty cells are left out. `runs` are the lines of the trace by id. Raises UsageError, with the number of the row
+    from 0, for one that names no run or does not fit, and for a file without rows.
+    """
     from lmprog.compiler.rows.files import read_file
     from lmprog.errors import UsageError
 
@@ -109,11 +113,17 @@ def _of_file(source: Path, runs: Mapping[str, Any], trace: Path) -> Iterator[tup
             row["score"] = as_value(row["score"])
         parts = {name.removeprefix(PART): row.pop(name) for name in [*row] if name.startswith(PART)}
         if parts:
-            row["correction"] = {**(row.get("correction") or {}), **parts}
+            whole = row.get("correction")
+            if whole is not None and not isinstance(whole, dict):
+                raise UsageError(f"{place}: give `correction`, or the columns {PART}NAME, but not both")
+            row["correction"] = {**(whole or {}), **parts}
         yield line["id"], _checked(place, row, line)
 
 
 def _checked(place: str, given: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the feedback `given` on the run of a trace's line, checked against the types of its outputs. Raises UsageError,
+    with `place`, where it does not fit.
+    """
     from lmprog.errors import UsageError
     from lmprog.traces.feedback import WrongFeedback, checked, types_in
 
@@ -124,11 +134,14 @@ def _checked(place: str, given: Mapping[str, Any], line: Mapping[str, Any]) -> d
 
 
 def _typed(line: Mapping[str, Any], name: str, text: str) -> Any:
-    """Return a text as written for an output that is one, and read as YAML for any other output."""
+    """Return the value of an output `name` for its text on the command line: the text itself where the output is a string or
+    enum, else the text read as YAML. Raises click.BadParameter where it is no YAML.
+    """
     return text if _is_text(line, name) else as_value(text)
 
 
 def _is_text(line: Mapping[str, Any], name: str) -> bool:
+    """Return whether an output of the run of a trace's line is a string or enum, perhaps an absent one."""
     from lmprog.compiler.types.lattice import STR, Enum, without_none
     from lmprog.compiler.types.plain_types import type_of_plain
 

@@ -86,7 +86,10 @@ def dspy(path: Path, code: Path | None, chosen: str | None, out: Path | None) ->
 
 
 def _write(source: Path, out: Path | None, convert: Callable[[Path], Imported]) -> None:
-    """Write what `convert` makes for a program in a folder, check it without running user code, and exit with its status."""
+    """Write the program that `convert` returns for a folder to the new file `out` (None: NAME.yaml beside `source`), with its
+    notes and findings on the terminal, and exit with 1 where it has errors, else 0. No user code is run. Raises
+    click.UsageError where the file exists.
+    """
     from lmprog.imports.finished import finished
     from lmprog.reports import text
 

@@ -28,7 +28,8 @@ _ADDRESS = re.compile(r"https?://[^\s#]+")
 
 @dataclass(frozen=True)
 class Choice:
-    """The choices of `lmprog init`: the kind of program, its model and the address of that (None: the provider's).
+    """The choices of `lmprog init`: the kind of program, the name of its model, and the address of the model's server
+    (`api_base`, None: the provider's).
 
     With `ci` a workflow is written that checks the program, with `hooks` a configuration of pre-commit.
     """
@@ -96,7 +97,10 @@ def command(
 def _choice(
     asks: bool, kind: str | None, model: str | None, api_base: str | None, ci: str | None, hooks: bool | None
 ) -> Choice:
-    """Return what to write: what was given, then answers or defaults. Raises click.UsageError for what cannot be."""
+    """Return the choices for the options (None: not given): with `asks` the user is asked for each that is not given, else it
+    takes its default. Raises click.UsageError for an unknown kind or built-in model, a name that is no model, and an address
+    that is none or belongs to a model of this process.
+    """
     from lmprog.compiler.findings.finding import suggestion
     from lmprog.starter.kinds import KINDS
 
@@ -128,17 +132,21 @@ def _choice(
 
 
 def _ask(asks: bool, question: str, default: str, kind: click.Choice[str] | None = None) -> str:
+    """Return the user's answer to a question on the terminal, one of `kind` (None: any text); without `asks` the default."""
     return str(click.prompt(question, default=default, type=kind, err=True)) if asks else default
 
 
 def _is_local(model: str) -> bool:
+    """Return whether a model runs in this process."""
     from lmprog.compiler.backends import backend_of
 
     return backend_of(model).local
 
 
 def _files(choice: Choice) -> dict[str, bytes]:
-    """Return the files to write, by their paths in the new folder."""
+    """Return the contents of the files to write, by their paths in the new folder: the program with its model, its data,
+    `.gitignore`, and the workflow and hooks where they were chosen.
+    """
     from lmprog.starter.kinds import ROOT
     from lmprog.starter.rewriting import with_model, with_open_tests
 
@@ -160,7 +168,9 @@ def _files(choice: Choice) -> dict[str, bytes]:
 
 
 def _write(folder: Path, written: Mapping[str, bytes], taken: Sequence[str]) -> None:
-    """Write the files; only those that are `taken` may replace one."""
+    """Write the contents of files by their paths in `folder`, and name each on standard error. Only those in `taken` may
+    replace a file; raises FileExistsError where another one is there.
+    """
     for name, content in written.items():
         path = folder / name
         write_whole(path, content, new=name not in taken)
@@ -168,8 +178,10 @@ def _write(folder: Path, written: Mapping[str, bytes], taken: Sequence[str]) -> 
 
 
 def _next(folder: Path, choice: Choice) -> str:
-    """Return the commands to try next with the files that were written, and what they need."""
-    spec = folder / choice.kind.spec
+    """Return the text that is printed at the end: the commands to try next with the files that were written, each with what
+    it needs or does.
+    """
+    spec = shlex.quote(str(folder / choice.kind.spec))
     asked = _one_run(choice, folder)
     commands = [
         (f"lmprog check {spec}", ""),
@@ -189,7 +201,9 @@ def _next(folder: Path, choice: Choice) -> str:
 
 
 def _one_run(choice: Choice, folder: Path) -> str:
-    """Return the arguments of `lmprog run` for one input, or for the rows where its inputs are long."""
+    """Return the arguments of `lmprog run` for the inputs of the program's first test that has any, or for its dev rows where
+    one of these is no short text.
+    """
     import yaml
 
     tests: dict[str, Any] = yaml.safe_load(choice.kind.files()[choice.kind.spec])["tests"]
@@ -197,11 +211,11 @@ def _one_run(choice: Choice, folder: Path) -> str:
     if all(isinstance(value, str) and len(value) < 100 for value in inputs.values()):
         shown = {"message": "Are you open on Sunday?"} if choice.kind.name == "classify" else inputs
         return " ".join(f"--input {name}={shlex.quote(value)}" for name, value in shown.items())
-    return f"--inputs {folder / 'dev.jsonl'} --out answers.jsonl"
+    return f"--inputs {shlex.quote(str(folder / 'dev.jsonl'))} --out answers.jsonl"
 
 
 def _needs(choice: Choice) -> str:
-    """Return what a run with the model needs: extras that are to be installed, and a key."""
+    """Return a remark on what a run with the model needs: extras to be installed, a server or a key; empty where nothing."""
     from lmprog.lms.provider_keys import KEYS
 
     provider = choice.model.partition("/")[0]
@@ -221,7 +235,9 @@ def _needs(choice: Choice) -> str:
 
 
 def _to_move(folder: Path, choice: Choice) -> list[str]:
-    """Return what to move to the top of the repository that the folder lies in, where it is not the top itself."""
+    """Return sentences on the workflow and hooks that must be moved to the top of the git repository around the folder; empty
+    where there is none, or the folder is its top.
+    """
     above = next((parent for parent in folder.resolve().parents if (parent / ".git").exists()), None)
     if above is None or (folder / ".git").exists():
         return []

@@ -1,4 +1,6 @@
-"""The command line: finds the verb, and turns every failure into one message and the right exit status."""
+"""The command line `lmprog`: the verb that was called is imported and run, and every failure becomes one message and the right
+exit status.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ VERBS = {
     "trace": "read a trace in the terminal",
     "view": "show an optimization, or the runs of a trace, as a page; label runs by keys",
 }
+"""The verbs, each a file of this folder, with the line that the help shows of it."""
 INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
 
 
 class _Verbs(click.Group):
@@ -51,6 +55,7 @@ class _Verbs(click.Group):
         return sorted(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of a verb, whose file is imported now; None for an unknown one."""
         if cmd_name not in VERBS:
             return None
         file = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
@@ -58,6 +63,7 @@ class _Verbs(click.Group):
         return found
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Return what click makes of the arguments. Raises click.UsageError, with the nearest verb, for an unknown one."""
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             import difflib
 
@@ -72,6 +78,7 @@ class _Verbs(click.Group):
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Print the version and end the command where `--version` was given (`value`)."""
     if value:
         click.echo(f"lmprog {__version__}")
         ctx.exit()
@@ -96,8 +103,8 @@ def lmprog() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command `lmprog` with these arguments (None: those of the process); errors of the user are shown without a
-    traceback.
+    """Run the command `lmprog` with these arguments (None: those of the process), and end the process by SystemExit with its
+    exit status. Errors of the user and of the infrastructure are shown in one message without a traceback.
     """
     with guarded():
         status = _status(arguments)
@@ -105,6 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _status(arguments: Sequence[str] | None) -> int:
+    """Run the command, print the message of an error on standard error, and return the exit status. A verb may end it itself
+    by SystemExit; an ImportError of lmprog's own code is raised.
+    """
     from lmprog.errors import InfrastructureError, LmprogError
 
     try:
@@ -134,7 +144,9 @@ def _status(arguments: Sequence[str] | None) -> int:
 
 
 def _of_extra(error: ImportError) -> int:
-    """Say which extra a verb needs; an import that fails otherwise is a defect of lmprog's and keeps its traceback."""
+    """Say on standard error which extra a verb needs, and return the exit status. Raises the error itself where no extra has
+    the module: then it is a defect of lmprog's, and keeps its traceback.
+    """
     from lmprog.extras import missing
 
     found = missing(error, "this")

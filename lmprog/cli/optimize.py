@@ -135,7 +135,10 @@ def command(
 
 
 def _leave(jobs: Mapping[str, str], program: Callable[[], Program]) -> None:
-    """Ask for each fine-tuning job at a provider whether to cancel it; without a terminal only say that it goes on."""
+    """Say on standard error that each fine-tuning job (`jobs`: its id by LM) goes on at its provider, and ask on a terminal
+    whether to cancel it. `program` loads the program, for the LM of a job to cancel; where a job cannot be cancelled, that
+    is said too.
+    """
     from lmprog.optimizers.sft.job import cancelled
 
     for lm, job in jobs.items():
@@ -159,6 +162,9 @@ def _dry_run(
     style: str,
     imports: bool,
 ) -> None:
+    """Print what the optimization may cost in the form `style`. Speeds and lengths are those of the run in `run_dir` (None: of
+    earlier runs of the program); `limits` are laid over the budget of the program.
+    """
     from lmprog.optimizers.dry_run import forecast
     from lmprog.optimizers.run import earlier_runs
     from lmprog.reports.forecast import document, text

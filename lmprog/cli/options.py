@@ -11,7 +11,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
-
+"""The argument SPEC of a verb for one program, passed to it as `spec`."""
 
 NO_IMPORT = click.option(
     "--no-import",
@@ -26,7 +26,7 @@ BUDGET = click.option(
 
 def placed(command: F) -> F:
     """Decorate a command with `--on PLACE` and `--workers N`, which say where runs are made, passed to it as `on` and
-    `workers` (None: not given)."""
+    `workers` (None: not given; runs are then made in this process, or by one worker a CPU)."""
     on = click.option(
         "--on",
         metavar="PLACE",
@@ -39,6 +39,9 @@ def placed(command: F) -> F:
 
 
 def _tags(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """Return the values of `--tag` by name: a callback of click. Raises click.BadParameter for a name or value that no tag may
+    have.
+    """
     from lmprog.traces.tags import problem
 
     found = pairs("--tag", values)
@@ -58,7 +61,9 @@ TAGS = click.option(
 
 
 def overriding(command: F) -> F:
-    """Decorate a command with `--lm ID=MODEL` and `--set PATH=VALUE`, passed to it as `lms` and `overrides`."""
+    """Decorate a command with `--lm ID=MODEL` and `--set PATH=VALUE`, passed to it as `lms` (models by LM) and `overrides`
+    (values by dotted path, read as YAML); both are empty where they are not given.
+    """
     return click.option(
         "--lm",
         "lms",
@@ -70,8 +75,8 @@ def overriding(command: F) -> F:
 
 
 def comparing(command: F) -> F:
-    """Decorate a command with `--lm ID=MODEL,MODEL` and `--set PATH=VALUE`, passed to it as `lms` (models by id) and
-    `overrides`.
+    """Decorate a command with `--lm ID=MODEL,MODEL` and `--set PATH=VALUE`, passed to it as `lms` (a list of models by LM) and
+    `overrides` (values by dotted path, read as YAML); both are empty where they are not given.
     """
     return click.option(
         "--lm",
@@ -84,6 +89,7 @@ def comparing(command: F) -> F:
 
 
 def _setting(command: F) -> F:
+    """Decorate a command with `--set PATH=VALUE`, passed to it as `overrides`."""
     return click.option(
         "--set",
         "overrides",
@@ -128,26 +134,32 @@ def also(*choices: str) -> Callable[[F], F]:
 
 
 def limits_of(values: Sequence[str]) -> dict[str, float]:
-    """Return the values of `--budget` (`NAME=AMOUNT`) as limits by name; raise click.BadParameter for a value that is none."""
+    """Return the values of `--budget` (`NAME=AMOUNT`) as limits by name. Raises click.BadParameter for an amount that is no
+    number, or below 0; names are not checked.
+    """
     found = {}
     for name, text in pairs("--budget", values).items():
         try:
             found[name] = float(text)
         except ValueError:
             raise click.BadParameter(f"--budget {name} wants a number, not {text!r}") from None
+        if not found[name] >= 0:  # not a number is no limit either
+            raise click.BadParameter(f"--budget {name} wants a number of 0 or more, not {text!r}")
     return found
 
 
 def budget_of(values: Sequence[str]) -> Any:
-    """Return the values of `--budget` (`NAME=AMOUNT`) as a Budget; raise click.BadParameter for a value that is none."""
+    """Return the values of `--budget` (`NAME=AMOUNT`) as a Budget, without limits where there are none. Raises
+    click.BadParameter for an amount that is none, and UsageError for an unknown name.
+    """
     from lmprog.spending.budget import Budget
 
     return Budget(limits_of(values))
 
 
 def metric_of(plan: Any, named: str | None) -> str:
-    """Return the id of the metric `named` by `--metric` (None: it is not given), else of `optimize`, else of the program's
-    only one; or raise click.UsageError.
+    """Return the id of the metric `named` by `--metric`, which is not checked; where it is None, that of `optimize`, else the
+    program's only one. Raises click.UsageError where nothing says which of several it is, or the program has none.
     """
     if named is not None:
         return named
@@ -168,7 +180,9 @@ def listed(context: click.Context, parameter: click.Parameter, values: Sequence[
 
 
 def pairs(option: str, values: Sequence[str]) -> dict[str, str]:
-    """Return `NAME=VALUE` strings as a mapping, or raise click.BadParameter; `option` is named in the message."""
+    """Return `NAME=VALUE` strings as a mapping; of equal names the last value counts. Raises click.BadParameter, which names
+    the `option`, for a string without `=` or name.
+    """
     found = {}
     for value in values:
         key, equals, text = value.partition("=")
@@ -179,7 +193,7 @@ def pairs(option: str, values: Sequence[str]) -> dict[str, str]:
 
 
 def as_value(text: str) -> Any:
-    """Return a value typed on the command line, read as YAML."""
+    """Return a value typed on the command line, read as YAML. Raises click.BadParameter where it is none."""
     from lmprog.compiler.yaml.reader import value_of
 
     try:
@@ -189,10 +203,14 @@ def as_value(text: str) -> Any:
 
 
 def _lms(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """Return the values of `--lm` as models by LM: a callback of click. Raises click.BadParameter."""
     return pairs("--lm", values)
 
 
 def _several_lms(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, list[str]]:
+    """Return the values of `--lm` as lists of models by LM, each model once: a callback of click. Raises
+    click.BadParameter.
+    """
     found: dict[str, list[str]] = {}
     for value in values:
         for id, models in pairs("--lm", [value]).items():
@@ -204,6 +222,7 @@ def _several_lms(ctx: click.Context, param: click.Parameter, values: Sequence[st
 
 
 def _overrides(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, Any]:
+    """Return the values of `--set`, read as YAML, by dotted path: a callback of click. Raises click.BadParameter."""
     return {key: as_value(text) for key, text in pairs("--set", values).items()}
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from lmprog.boundary import terminal
@@ -22,19 +23,19 @@ if TYPE_CHECKING:
 
 
 def percent(estimate: Mapping[str, Any]) -> str:
-    """Return an estimate in percent with its interval, as `62.5% [52.3, 71.9]`."""
+    """Return an estimate, as the journal has it (`mean`, `ci95`, ...), in percent with its interval: `62.5% [52.3, 71.9]`."""
     return str(Estimate.from_json(estimate))
 
 
 def points(difference: Mapping[str, Any]) -> str:
-    """Return a difference (`mean` and `ci95`) in percentage points with its interval, as `+12.5 [3.1, 21.9]`."""
+    """Return a difference (`mean` and `ci95`) in percentage points with its interval, as `+12.5 [+3.1, +21.9]`."""
     low, high = difference["ci95"]
     return f"{100 * difference['mean']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 class OptimizeProgress:
-    """Prints the progress of an optimization to standard error, as plain lines; its `listen` is called with the journal's
-    events.
+    """A printer of the progress of one optimization on standard error, as plain lines with the time since its start; `listen`
+    is called with each event of the journal. `run_dir` is the run's folder, None until the run has started.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,9 @@ class OptimizeProgress:
         self._spending = ""
 
     def listen(self, event: Mapping[str, Any]) -> None:
-        """Print an event of the journal (a dictionary) as a line for the user; some events print nothing."""
+        """Print the lines for an event of the journal (a dictionary), by the method `_on_EVENT`; an event without one prints
+        nothing.
+        """
         show = getattr(self, f"_on_{event['event']}", None)
         if show is not None:
             elapsed = int(time.monotonic() - self._started)
@@ -56,7 +59,9 @@ class OptimizeProgress:
 
     def _on_run_started(self, event: Mapping[str, Any]) -> list[str]:
         self.run_dir = event["run_dir"]
-        return [f"optimizing {event['program']} (seed {event['seed']}); the run is kept in {event['run_dir']}"]
+        return [
+            f"optimizing {event['program']} (seed {event['seed']}); the run is kept in {escape(self.run_dir or '')}"
+        ]
 
     def _on_stage_started(self, event: Mapping[str, Any]) -> list[str]:
         self._stages.append(event["name"])
@@ -67,14 +72,14 @@ class OptimizeProgress:
         return [f"stage {event['number']} of {event['of']}: {event['stage']} was finished before; kept"]
 
     def _on_note(self, event: Mapping[str, Any]) -> list[str]:
-        return [f"  {event['text']}".replace("[", r"\[")]
+        return [f"  {escape(event['text'])}"]
 
     def _on_job(self, event: Mapping[str, Any]) -> list[str]:
         if event["ended"]:
             self.jobs.pop(event["lm"], None)
         else:
             self.jobs[event["lm"]] = event["job"]
-        return [f"  the job {event['job']} of {event['lm']} is {event['status']}".replace("[", r"\[")]
+        return [escape(f"  the job {event['job']} of {event['lm']} is {event['status']}")]
 
     def _on_spending(self, event: Mapping[str, Any]) -> list[str]:
         self._spending = spending(Spent(**event["spent"]), event["limits"])
@@ -83,11 +88,11 @@ class OptimizeProgress:
     def _on_trial(self, event: Mapping[str, Any]) -> list[str]:
         what = "as it is" if event["number"] == 0 else f"trial {event['number']}/{event['of']}"
         demos = ", ".join(f"{count} demos" for count in event["demos"].values())
-        scores = f"{_escaped(percent(event['score']))}  best {_escaped(percent(event['best']))}"
+        scores = f"{escape(percent(event['score']))}  best {escape(percent(event['best']))}"
         return ["  ".join(part for part in (f"  {what:<12} {scores}", demos, self._spending) if part)]
 
     def _on_round(self, event: Mapping[str, Any]) -> list[str]:
-        said = f"best {_escaped(percent(event['best']))}  {event['tried']} tried, {len(event['members'])} kept"
+        said = f"best {escape(percent(event['best']))}  {event['tried']} tried, {len(event['members'])} kept"
         return [f"  prompts at step {event['step']}: {said}  {self._spending}"]
 
     def _on_step(self, event: Mapping[str, Any]) -> list[str]:
@@ -107,35 +112,36 @@ class OptimizeProgress:
         return ["  ".join(parts)]
 
     def _on_dev(self, event: Mapping[str, Any]) -> list[str]:
-        return [f"  [bold]dev at step {event['step']}: {_escaped(percent(event['score']))}[/bold]  {self._spending}"]
+        return [f"  [bold]dev at step {event['step']}: {escape(percent(event['score']))}[/bold]  {self._spending}"]
 
     def _on_compared(self, event: Mapping[str, Any]) -> list[str]:
-        difference = _escaped(points(event["difference"]))
-        return [f"  {event['what']}, paired: {difference} points: {event['verdict']}"]
+        difference = escape(points(event["difference"]))
+        return [f"  {escape(event['what'])}, paired: {difference} points: {escape(event['verdict'])}"]
 
     def _on_confirming(self, event: Mapping[str, Any]) -> list[str]:
         return [f"scoring on {event['rows']} dev rows that confirm"]
 
     def _on_confirmed(self, event: Mapping[str, Any]) -> list[str]:
-        return [f"  {_escaped(described(event, self._stages))}"]
+        return [f"  {escape(described(event, self._stages))}"]
 
     def _on_credit(self, event: Mapping[str, Any]) -> list[str]:
-        return [f"  credit, of the variance of {event['rows']} dev rows: {_escaped(share_line(event['modules']))}"]
+        return [f"  credit, of the variance of {event['rows']} dev rows: {escape(share_line(event['modules']))}"]
 
     def _on_refused(self, event: Mapping[str, Any]) -> list[str]:
-        return [f"  a candidate was refused: {_escaped(event['findings'].splitlines()[0])}"]
+        return [f"  a candidate was refused: {escape(event['findings'].splitlines()[0])}"]
 
     def _on_stage_ended(self, event: Mapping[str, Any]) -> list[str]:
-        gain = f"{_escaped(points(event['gain']))} points" if event["changed"] else "nothing changed"
-        return [f"  {event['name']} ends at {_escaped(percent(event['validate']))} on the rows that choose: {gain}"]
+        gain = f"{escape(points(event['gain']))} points" if event["changed"] else "nothing changed"
+        return [f"  {event['name']} ends at {escape(percent(event['validate']))} on the rows that choose: {gain}"]
 
     def _on_test_started(self, event: Mapping[str, Any]) -> list[str]:
         return [f"scoring the program {event['program']} on {event['rows']} sealed test rows"]
 
 
 def print_candidates(trees: Sequence[StageTree], diff: bool = False) -> None:
-    """Print the candidates of each stage on standard output as trees; with `diff`, the change of each one's texts
-    too."""
+    """Print the candidates of each stage (`trees`, in the order of the stages) on standard output as trees; with `diff` also
+    the change of each one's texts from those of its first parent.
+    """
     from lmprog.reports.candidates import shown
 
     # In a pipe no line is broken, so that what is searched for is found.
@@ -145,7 +151,10 @@ def print_candidates(trees: Sequence[StageTree], diff: bool = False) -> None:
 
 
 def table(report: Mapping[str, Any]) -> None:
-    """Print an optimization's report on standard output: scores before and after each stage, and their cost."""
+    """Print the report of a finished optimization (a dictionary, as in report.json) on standard output: a table of the scores
+    before and after each stage with their cost, the tests of the choice, the gain on test rows where there are any, and the
+    path of the overlay.
+    """
     test = report["test"]
     shown = Table(
         title=f"{report['program']}: {test['metric'] if test else 'dev'}, mean and 95% interval", title_justify="left"
@@ -193,7 +202,3 @@ def table(report: Mapping[str, Any]) -> None:
         if test["doubt"]:
             console.print(f"  {test['doubt']}", soft_wrap=True)
     console.print(f"written: {report['overlay']}", soft_wrap=True)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")

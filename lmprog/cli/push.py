@@ -73,7 +73,9 @@ def command(
 
 
 def _chosen(plan: Plan, name: str | None) -> Merge:
-    """Return the adapter to push. Raises UsageError where there is none, or where several are and none is named."""
+    """Return the adapter to push, with the model that it belongs to: the one of the LM or module `name` (None: the only one).
+    Raises UsageError where the program has no adapter, none of this name, or several and none is named.
+    """
     from lmprog.lms.merging import merges_of
 
     adapters = [*(lm.adapter for lm in plan.lms.values()), *(module.adapter for module in plan.modules.values())]
@@ -93,7 +95,9 @@ def _chosen(plan: Plan, name: str | None) -> Merge:
 
 
 def _train_rows(plan: Plan) -> int | None:
-    """Return the number of rows that were learnt from; None where they are not at hand."""
+    """Return the number of rows of the split that `optimize` trains on; None without `optimize`, and where the rows
+    cannot be read.
+    """
     from lmprog.scoring.data import rows_of
 
     try:
@@ -103,7 +107,9 @@ def _train_rows(plan: Plan) -> int | None:
 
 
 def _refuse_private(plan: Plan, public: bool) -> None:
-    """Raise UsageError where weights that were tuned on private values would be there for anybody."""
+    """Raise UsageError where the repository is `public`, the program has private values, which its weights may have learnt, and
+    `optimize: declassify` gives no reason why they may be read.
+    """
     reason = plan.optimize.declassify if plan.optimize is not None else None
     if public and not reason and holds_private(plan):
         raise UsageError(

@@ -75,7 +75,9 @@ def command(
 
 
 def _no_step(plan: Plan, step: str | None, row: int, paths: Sequence[str]) -> str:
-    """Say why no request is shown."""
+    """Return a message on the reason why no request is shown: no LM is asked for this row (`step` None), or not by the step
+    that `--step` names, or there is no such step. `paths` are those of the steps that do ask an LM.
+    """
     from lmprog.runtime.rendering import has_step, plain_path
 
     known = ", ".join(dict.fromkeys(map(plain_path, paths))) or "none"

@@ -8,7 +8,9 @@ from lmprog.boundary import terminal
 
 
 class RowProgress:
-    """A progress bar of `total` rows on standard error; a context manager, which removes the bar at its end."""
+    """A progress bar on standard error called `what`, of `total` rows of which `done` are finished; a context manager, which
+    removes the bar at its end. Where standard error is no terminal nothing is shown.
+    """
 
     def __init__(self, what: str, total: int, done: int = 0) -> None:
         from rich.progress import Progress
@@ -24,7 +26,7 @@ class RowProgress:
         self._task = self._progress.add_task(what, total=total, completed=done)
 
     def advance(self) -> None:
-        """Advance the progress bar by one."""
+        """Advance the progress bar by one row."""
         self._progress.advance(self._task)
 
     def say(self, text: str) -> None:

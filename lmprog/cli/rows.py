@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +80,7 @@ def command(
 
 
 def _said(made: UseRows, out: Path, unlabelled: bool) -> list[str]:
+    """Return the lines on the rows that were written to `out`: how many of each kind, and which runs are left out."""
     counts = {
         "corrected": made.corrected,
         "without labels": made.wrong if unlabelled else 0,
@@ -96,6 +99,7 @@ def _said(made: UseRows, out: Path, unlabelled: bool) -> list[str]:
 
 
 def _left_out(made: UseRows, unlabelled: bool) -> str:
+    """Return the numbers of the runs that made no row, by the reason; empty where all did."""
     counts = {
         "called wrong and not corrected": 0 if unlabelled else made.wrong,
         "with the inputs of another run": made.repeated,
@@ -106,6 +110,11 @@ def _left_out(made: UseRows, unlabelled: bool) -> str:
 
 
 def _block(made: UseRows, out: Path) -> str:
-    """Return the `data:` block that names the rows in a program, with the private columns."""
-    private = f", private: [{', '.join(made.private)}]" if made.private else ""
-    return f"data:\n  train: {{path: {out}, feedback: true{private}}}"
+    """Return the YAML of the `data:` block that names the rows in a program, with the private columns."""
+    private = f", private: [{', '.join(map(_quoted, made.private))}]" if made.private else ""
+    return f"data:\n  train: {{path: {_quoted(str(out))}, feedback: true{private}}}"
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a value of YAML within braces: in quotes, unless it has only characters that mean nothing there."""
+    return text if re.fullmatch(r"[A-Za-z_./][\w./-]*", text) else json.dumps(text, ensure_ascii=False)

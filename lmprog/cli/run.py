@@ -131,7 +131,13 @@ async def _rows(
     concurrency: int | None,
     repeat_writes: bool,
 ) -> int:
-    """Write a line for each row, in the order of the rows: those that `out` lacks from an earlier run, or that failed."""
+    """Run the program on the rows of the file `rows` that `out` lacks from an earlier run or has as failed, and write a line
+    for each, in the order of the rows; return the exit status.
+
+    `writer` writes the trace (None: none is wanted), `concurrency` is the number of rows at work at a time (None: as the
+    spec says). Rows that failed after a call of a tool that writes are run again only with `repeat_writes`. Raises
+    BudgetExceeded, with what `out` holds, where the budget is spent.
+    """
     from dataclasses import replace
     from itertools import compress
 
@@ -210,7 +216,7 @@ async def _rows(
 
 
 def _shown() -> Callable[[TextPiece], None]:
-    """Return a callback that shows pieces of replies, each reply under the path of its step."""
+    """Return a callback that prints pieces of replies on standard error as they come, each reply under the path of its step."""
     last: tuple[str, int] | None = None
 
     def show(piece: TextPiece) -> None:
@@ -227,10 +233,14 @@ def _shown() -> Callable[[TextPiece], None]:
 
 
 def _typed(program: Any, name: str, text: str) -> Any:
-    """Return a string input as written on the command line, and any other input read as YAML."""
-    from lmprog.compiler.types.lattice import STR, Enum
+    """Return the value of an input for its text on the command line: the text itself for a string or enum (None for the text
+    `null`, where the input may be absent) and for an unknown input; for any other type the text read as YAML. Raises
+    click.BadParameter where it is no YAML.
+    """
+    from lmprog.compiler.types.lattice import STR, Enum, Optional, without_none
 
     declared = program.plan.inputs.get(name)
-    if declared is None or declared.type == STR or isinstance(declared.type, Enum):
-        return text
-    return as_value(text)
+    kind = without_none(declared.type) if declared is not None else STR
+    if kind != STR and not isinstance(kind, Enum):
+        return as_value(text)
+    return None if text == "null" and declared is not None and isinstance(declared.type, Optional) else text

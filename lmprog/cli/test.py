@@ -107,7 +107,9 @@ def command(
 
 
 def _origin(chosen: Sequence[tuple[Path, Any, Any]]) -> Origin:
-    """Return the origin of a recording: the programs whose tests it holds."""
+    """Return the origin of a recording of these programs (spec, program, tests): their names and the digests of all that they
+    are made from, by which a later replay can say what has changed.
+    """
     from lmprog.state import identity
     from lmprog.state.origin import Origin
 
@@ -118,7 +120,9 @@ def _origin(chosen: Sequence[tuple[Path, Any, Any]]) -> Origin:
 
 
 def _say_changes(replay: Path, now: Origin) -> None:
-    """Say what differs between the programs of a recording and those of today, where the recording has that beside it."""
+    """Say on standard error what differs between the programs as they were recorded in the file `replay` and as they are `now`;
+    nothing where no origin is stored beside the recording, or they are equal.
+    """
     from lmprog.state import identity
     from lmprog.state.origin import beside, read_origin
 
@@ -129,7 +133,9 @@ def _say_changes(replay: Path, now: Origin) -> None:
 
 
 async def _run(chosen: Sequence[tuple[Path, Any, Any]], replay: Path | None, fake: bool, style: str) -> list[Any]:
-    """Return the outcomes of the tests; with `style` text, also print each as it arrives."""
+    """Run the tests of programs (spec, program, tests) and return their outcomes; with `style` text, also print each as it
+    arrives. With `fake` made-up replies answer, with `replay` the recording in that file (None: the LMs).
+    """
     from lmprog.cli.row_progress import RowProgress
     from lmprog.reports.tests import line
     from lmprog.scoring.testing import outcomes, size_of
@@ -149,7 +155,9 @@ async def _run(chosen: Sequence[tuple[Path, Any, Any]], replay: Path | None, fak
 
 
 def _keep(path: Path, found: Sequence[Any], origin: Origin) -> None:
-    """Write the recording whole, but not where an outage ended a run: a replay would fail for ever."""
+    """Write the records of all outcomes to the file `path`, whole, with `origin` beside it; where an outage ended a test write
+    nothing and say so, since a replay would always fail.
+    """
     from lmprog.state.json_lines import VERSION
     from lmprog.state.whole_results import WholeResults
 

@@ -63,7 +63,9 @@ def command(specs: tuple[Path, ...], check: bool, style: str) -> None:
 
 
 def _servers(specs: Sequence[Path]) -> list[Server]:
-    """Return the MCP servers that the programs name, each once. Raises SpecError where a file cannot be read."""
+    """Return the MCP servers that the programs and their sub-programs name, each once. Raises SpecError where a file cannot be
+    read as a program, and UsageError where none names a server.
+    """
     from lmprog.compiler import SpecError, compile_file
     from lmprog.errors import UsageError
 
@@ -79,9 +81,10 @@ def _servers(specs: Sequence[Path]) -> list[Server]:
 
 
 def _locks(specs: Sequence[Path], servers: Sequence[Server], listed: Sequence[Listing]) -> dict[Path, list[Listing]]:
-    """Return the listings of each lock file that is to be written.
+    """Return the listings to write by lock file; `listed` has what each of `servers` has listed now, in their order.
 
-    A file of one of the programs is written anew. One of a base or a sub-program keeps the servers that only others name.
+    The lock file of one of the programs `specs` holds these alone. That of a base or a sub-program keeps the listings of
+    servers that are not among them.
     """
     from lmprog.compiler.tools.lock_file import lock_path, read_lock
     from lmprog.compiler.yaml.files import NotRead
@@ -108,6 +111,7 @@ def _locks(specs: Sequence[Path], servers: Sequence[Server], listed: Sequence[Li
 
 
 def _write(locks: Mapping[Path, Sequence[Listing]]) -> None:
+    """Write the lock files, each whole or not at all."""
     from lmprog.compiler.tools.lock_file import text_of
     from lmprog.compiler.yaml.whole_file import write_all
 
@@ -115,7 +119,7 @@ def _write(locks: Mapping[Path, Sequence[Listing]]) -> None:
 
 
 def _changes(servers: Sequence[Server], listed: Sequence[Listing]) -> list[Finding]:
-    """Return a finding for each difference between the servers and their lock files."""
+    """Return a finding for each difference between what the servers have listed now and their lock files."""
     from lmprog.compiler.findings.finding import Report
     from lmprog.compiler.tools.mcp_servers import CODE
     from lmprog.tools.mcp_listing import differences
@@ -129,7 +133,9 @@ def _changes(servers: Sequence[Server], listed: Sequence[Listing]) -> list[Findi
 
 
 def _left(specs: Sequence[Path]) -> list[Finding]:
-    """Return what is still found of the servers once the lock files are written, such as a misspelt name under `only`."""
+    """Return the findings on MCP servers that a check of the programs has with the lock files as they are now, such as a
+    misspelt name under `only`.
+    """
     from lmprog.compiler import compile_file
     from lmprog.compiler.tools.mcp_servers import CODE
 
@@ -138,12 +144,14 @@ def _left(specs: Sequence[Path]) -> list[Finding]:
 
 
 def _taken(server: Server, now: Listing) -> Iterator[str]:
-    """Yield the names of the tools that the program takes of a server."""
+    """Yield the names of the tools of a server's listing that the program takes: those under `only`, else all."""
     yield from (name for name in now.tools if server.only is None or name in server.only)
 
 
 def _line(name: str, described: Mapping[str, Any]) -> str:
-    """Return a tool as a line: its parameters, that it writes, and the first sentence of its description."""
+    """Return a tool as a line: its name, parameters with types (`?` behind those that have a default), `writes` if it does, and
+    the first sentence of its description. `described` is the tool as the server lists it.
+    """
     from lmprog.compiler.tools.mcp_servers import described_tool
 
     tool = described_tool(name, described)
@@ -160,6 +168,9 @@ def _say(
     locks: Mapping[Path, Sequence[Listing]],
     findings: Sequence[Finding],
 ) -> None:
+    """Print the tools that the program takes of each server, and the lock files that were written; where none was (`--check`),
+    only the findings, or that there are none.
+    """
     from lmprog.compiler.yaml.source import shown_path
 
     for server, now in zip(servers, listed, strict=True) if locks else ():

@@ -70,7 +70,9 @@ def command(file: Path, row: str | None, module: str | None, errors: bool, messa
 
 
 def _records(file: Path, passed_over: PassedOver) -> Iterator[Record]:
-    """Yield the records of the file; raise UsageError for a file that no run has written."""
+    """Yield the records of a trace file, LM and tool calls and whole runs, as dictionaries; lines that cannot be read are added
+    to `passed_over`. Raises UsageError where there is no such file, or it is empty or no trace.
+    """
     from lmprog.errors import UsageError
     from lmprog.traces.files import read_trace
     from lmprog.traces.summary import is_record
@@ -92,6 +94,7 @@ def _records(file: Path, passed_over: PassedOver) -> Iterator[Record]:
 
 
 def _tree(run: list[Record], messages: bool) -> Any:
+    """Return the records of one run as a tree that rich prints: a branch for each call, with `messages` with its texts."""
     from rich.text import Text
     from rich.tree import Tree
 
@@ -111,7 +114,9 @@ def _tree(run: list[Record], messages: bool) -> Any:
 
 
 def _name(run: list[Record]) -> str:
-    """Return the program's name; of a sub-program's calls alone the outer step, where the outer program is unknown."""
+    """Return the name of the program that a run is of, for its heading. Where the trace has only calls of a sub-program, the
+    outer program is not known, and the name of the outer step stands in its place.
+    """
     first = run[0]
     if first.get("parent") and "types" not in run[-1]:
         return f"{first['parent'].split('/')[0]} in a run,"
@@ -119,7 +124,9 @@ def _name(run: list[Record]) -> str:
 
 
 def _of_run(record: Record, messages: bool) -> Iterator[Text]:
-    """Yield the lines on the whole run: with `messages` its inputs and outputs, and its error where no call has it."""
+    """Yield the lines on a whole run: its id where that is not the row's number, its inputs and outputs with `messages`, and
+    its error.
+    """
     from rich.text import Text
 
     if record["id"] != str(record["example"]):
@@ -133,6 +140,7 @@ def _of_run(record: Record, messages: bool) -> Iterator[Text]:
 
 
 def _line(record: Record) -> Text:
+    """Return the line of a call: its step, its module or tool, time, tokens and cost; red where it failed."""
     from rich.text import Text
 
     from lmprog.traces.summary import whole_path
@@ -157,10 +165,14 @@ def _line(record: Record) -> Text:
 
 
 def _json(value: Any) -> str:
+    """Return a value as JSON on one line."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def _details(record: Record, messages: bool) -> Iterator[Text]:
+    """Yield the lines below a call: with `messages` its prompt and reply, or arguments and result; LMs that did not reply,
+    repairs, and its error.
+    """
     from rich.text import Text
 
     if messages and record["kind"] == "tool":
@@ -187,7 +199,9 @@ def _details(record: Record, messages: bool) -> Iterator[Text]:
 
 
 def _said(summary: Summary) -> Iterator[str]:
-    """Yield the lines of the summary."""
+    """Yield the lines below all runs: counts of calls and errors, and where there are any, tokens, cost, latency, unreadable
+    replies, repairs and LMs that did not reply.
+    """
     yield f"{_count(summary.lm_calls, 'LM call')}, {_count(summary.tool_calls, 'tool call')}, {_count(summary.errors, 'error')}"
     if summary.lm_calls:
         cached = f" ({summary.cached_tokens} of them kept by the provider)" if summary.cached_tokens else ""
@@ -209,5 +223,6 @@ def _said(summary: Summary) -> Iterator[str]:
 
 
 def _count(number: int, what: str) -> str:
+    """Return a number with its noun `what` in the singular or plural, as `2 replies`."""
     many = "replies" if what == "reply" else f"{what}s"
     return f"{number} {what if number == 1 else many}"

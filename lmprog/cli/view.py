@@ -41,7 +41,9 @@ def command(path: Path, other: Path | None, export: Path | None, show_private: b
 
 
 def _of_run(run_dir: Path) -> tuple[Callable[[], str], Callable[[], type], str]:
-    """Return the page of an optimization, its request handler, and the part of the address behind the host."""
+    """Return two functions for the optimization in a folder, one that makes its page (HTML) and one that makes the class of
+    its request handlers, and the path in the server's address that leads to the page: the empty text.
+    """
     from lmprog.reports.page import page
     from lmprog.reports.page.server import page_handler
 
@@ -49,7 +51,10 @@ def _of_run(run_dir: Path) -> tuple[Callable[[], str], Callable[[], type], str]:
 
 
 def _of_traces(files: list[Path], show_private: bool, live: bool) -> tuple[Callable[[], str], Callable[[], type], str]:
-    """Return the page of traces, its request handler, and the part of the address behind the host."""
+    """Return two functions for a trace or two that are compared, one that makes their page (HTML; with `live` it can store
+    feedback) and one that makes the class of its request handlers, and the path in the server's address that leads to the
+    page: a secret token and `/`.
+    """
     from lmprog.reports.page.server import new_token
     from lmprog.reports.page.trace_report import trace_page
     from lmprog.reports.page.trace_server import trace_handler
@@ -65,7 +70,9 @@ def _of_traces(files: list[Path], show_private: bool, live: bool) -> tuple[Calla
 def _show(
     path: Path, page: Callable[[], str], handler: Callable[[], type], behind: str, export: Path | None, port: int
 ) -> None:
-    """Write the page to a file, or serve it; what cannot be read is said before either."""
+    """Make the page once, so that what cannot be read raises now; then write it to the file `export`, or where that is None
+    serve it at `port` until the server is stopped, and exit. `path` is shown with the address, which ends with `behind`.
+    """
     shown = page()
     if export is not None:
         from lmprog.compiler.yaml.whole_file import write_whole

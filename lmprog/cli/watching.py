@@ -19,11 +19,11 @@ from lmprog.state.watching import changes
 
 
 def watch(check: Callable[[], str], named: Sequence[Path]) -> NoReturn:
-    """Check, print the result and how long it took, and check again at each change of the files, until Ctrl-C ends the
-    command with status 130.
+    """Check now, and again at each change of a file that the last check has looked at, until KeyboardInterrupt (Ctrl-C). Python
+    files that changed, and those that import them, are imported anew.
 
-    `check` prints the findings and returns the line below them. Programs that appear in a folder of `named` are checked
-    too.
+    `check` prints the findings and returns the line below them, which is printed on standard error with the time. `named`
+    are the files and folders of the command line: a program that appears in such a folder makes a check too.
     """
     seen: dict[Path, State] = {}
 
@@ -50,7 +50,7 @@ def watch(check: Callable[[], str], named: Sequence[Path]) -> NoReturn:
 
 
 def _folders(named: Iterable[Path]) -> Iterable[Path]:
-    """Yield the folders in which a program may appear: their times change then."""
+    """Yield the folders of `named` with all folders below them, in which a program may appear: their times change then."""
     for path in named:
         if path.is_dir():
             yield from (folder for folder, _ in folders(path))
