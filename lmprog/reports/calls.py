@@ -11,13 +11,14 @@ from lmprog.compiler.prompts.messages import message_text
 from lmprog.traces.record import Invocation, Record
 
 LENGTH = 4000
-"""Characters of a text that are shown."""
+"""The most characters of a text that a page shows."""
 
 
 @dataclass(frozen=True)
 class ShownCall:
-    """An LM or tool call as a page shows it: the path of its step, its module and model or its tool (`what`), time, tokens
-    and cost as text (`facts`), and its texts by heading in reading order (`parts`).
+    """An LM or tool call as a page shows it: the path of its step, its module and weights or its tool (`what`), time, tokens
+    and cost as text (`facts`), and its texts (messages and reply, or arguments and result) by heading in reading order
+    (`parts`), each shortened to 4,000 characters.
 
     `error` says why the call failed; None where it did not.
     """
@@ -30,11 +31,12 @@ class ShownCall:
 
 
 def shown_calls(records: Iterable[Record]) -> list[ShownCall]:
-    """Return the calls of a run for a page, in their order."""
+    """Return LM and tool calls (records of a run) as a page shows them, in their order."""
     return [_lm(made) if isinstance(made, Invocation) else _tool(made) for made in records]
 
 
 def _lm(made: Invocation) -> ShownCall:
+    """Return an LM call as a page shows it."""
     facts = [_seconds(made.seconds)]
     if made.usage is not None:
         facts.append(f"{made.usage.prompt_tokens:,} + {made.usage.completion_tokens:,} tokens")
@@ -60,6 +62,7 @@ def _lm(made: Invocation) -> ShownCall:
 
 
 def _tool(made: Any) -> ShownCall:
+    """Return a tool call as a page shows it."""
     parts = {"arguments": cut(as_text(made.arguments))}
     if made.error is None:
         parts["result"] = cut(as_text(made.result))
@@ -67,18 +70,20 @@ def _tool(made: Any) -> ShownCall:
 
 
 def _path(made: Record) -> str:
+    """Return the path of a call's step from the outermost program on."""
     return f"{made.parent}/{made.path}" if made.parent else made.path
 
 
 def _seconds(seconds: float) -> str:
+    """Return a time as text, in milliseconds below a second."""
     return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def as_text(value: Any) -> str:
-    """Return a value for a reader: a text unchanged, anything else as JSON."""
+    """Return a value for a reader: a text unchanged, anything else as indented JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 
 def cut(text: str) -> str:
-    """Return a text, shortened where it is too long for a page."""
+    """Return a text; of one with more than LENGTH (4,000) characters the first of them, with the number of all."""
     return text if len(text) <= LENGTH else f"{text[:LENGTH]}… ({len(text):,} characters)"

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from lmprog.optimizers.journal.lineage import Entry, StageTree
 
 STYLES = {"+": "green", "-": "red", "@": "cyan"}
+"""The colour of a line of a diff by its first character."""
 NAMED = 8
-"""Digits of a digest that name a candidate."""
+"""The first digits of a digest that name a candidate."""
 
 
 def shown(trees: Sequence[StageTree], diff: bool = False) -> Iterator[Tree]:
-    """Yield the tree of candidates of each stage, as rich draws it on a console.
+    """Yield the tree of candidates of each stage, in the order of `trees`, as rich prints it on a console, with the dev scores
+    of training steps below.
 
-    With `diff`, each candidate has the diff of its texts from its first parent too.
+    With `diff`, each candidate has the diff of its texts from those of its first parent too.
     """
     from rich.text import Text
     from rich.tree import Tree
@@ -40,6 +42,7 @@ def shown(trees: Sequence[StageTree], diff: bool = False) -> Iterator[Tree]:
 
 
 def _branch(tree: Tree, stage: StageTree, entry: Entry, diff: bool) -> None:
+    """Add a candidate to a node of the tree, and its children below it."""
     node = tree.add(_line(stage, entry))
     if diff and entry.parents:
         node.add(_coloured(changes(stage, entry)), guide_style="dim")
@@ -48,7 +51,9 @@ def _branch(tree: Tree, stage: StageTree, entry: Entry, diff: bool) -> None:
 
 
 def changes(stage: StageTree, entry: Entry) -> list[str]:
-    """Return the lines of a unified diff of a candidate's texts against the texts of its first parent."""
+    """Return the lines of a unified diff from the texts of a candidate's first parent to its own; one without a parent is
+    compared with an empty candidate.
+    """
     parent = stage.parent(entry)
     return between(stage.words(parent) if parent is not None else Candidate(), stage.words(entry))
 
@@ -57,7 +62,7 @@ def between(before: Candidate, after: Candidate) -> list[str]:
     """Return the lines of a unified diff from the instructions, demos and layouts of `before` to those of `after`; a module
     that `after` does not name is left out.
 
-    For an ensemble they are the changes that each member makes in the program as written.
+    For an ensemble they are the changes that each member makes, from empty texts.
     """
     lines = []
     for number, modules in enumerate(after.ensemble.get("members", ())):
@@ -75,6 +80,7 @@ def between(before: Candidate, after: Candidate) -> list[str]:
 
 
 def _line(stage: StageTree, entry: Entry) -> Text:
+    """Return the line of a candidate: its digest, score, refusal, changes and parents, and whether it is chosen."""
     from rich.text import Text
 
     line = Text(entry.digest[:NAMED] if entry.parents else "as it is", style="bold green" if entry.wins else "cyan")
@@ -92,7 +98,9 @@ def _line(stage: StageTree, entry: Entry) -> Text:
 
 
 def what(entry: Entry) -> str:
-    """Return a short list of what a candidate changes, as `sort: instructions, 4 demos, layout`."""
+    """Return a short list of the changes that a candidate holds, by module, as `sort: instructions, 4 demos, layout`; of an
+    ensemble the number of programs and how they choose. Empty where it changes no words.
+    """
     parts: dict[str, list[str]] = {}
     for module in entry.words.instructions:
         parts.setdefault(module, []).append("instructions")
@@ -109,6 +117,7 @@ def what(entry: Entry) -> str:
 
 
 def _coloured(lines: Sequence[str]) -> Text:
+    """Return the lines of a diff as one coloured text."""
     from rich.text import Text
 
     return Text("\n").join(Text(line, style=STYLES.get(line[:1], "default")) for line in lines)

@@ -13,7 +13,9 @@ from lmprog.scoring.statistics import Estimate
 
 
 def lines(credit: Credit) -> list[str]:
-    """Return lines of text with the mean score, its variation, and each module's share of that variation."""
+    """Return lines of text with the mean score, its deviation among the runs of a row, each module's share of the variance, and
+    the failures.
+    """
     report = [
         f"{credit.metric} {credit.reward} over {credit.rows} rows, {credit.repeats} runs of each; the runs of a row vary by "
         f"{100 * credit.deviation:.1f} points (standard deviation)"
@@ -41,7 +43,8 @@ def lines(credit: Credit) -> list[str]:
 
 
 def gain_lines(gains: Gains, after: str, before: str) -> list[str]:
-    """Return lines of text with the score of each version of a program and its gain over the program before tuning.
+    """Return lines of text with the scores of the program before tuning, with the tuning of each module alone and, where there
+    are several, of all together, each with its gain over the program before, and the failures.
 
     `after` and `before` are the names of the two files.
     """
@@ -63,20 +66,26 @@ def gain_lines(gains: Gains, after: str, before: str) -> list[str]:
 
 
 def failures(gains: Gains) -> dict[str, tuple[int, str]]:
-    """Return the outages in the scores of all versions: for each kind the number of runs, and the message of the first."""
+    """Return the outages in the scores of all versions: for each kind the number of runs, and the message of the first; empty
+    where there were none.
+    """
     return _summed(scores.causes for scores in _each(gains))
 
 
 def own(gains: Gains) -> dict[str, tuple[int, str]]:
-    """Return the own failures in the scores of all versions: for each kind the number of runs, and the message of the first."""
+    """Return the own failures in the scores of all versions: for each kind the number of runs, and the message of the first;
+    empty where there were none.
+    """
     return _summed(scores.failures for scores in _each(gains))
 
 
 def _each(gains: Gains) -> list[Scores]:
+    """Return the scores of all versions; the only module's alone are those of all together, and count once."""
     return gains.all if len(gains.alone) > 1 else [gains.before, gains.together]
 
 
 def _summed(counts: Iterable[Mapping[str, tuple[int, str]]]) -> dict[str, tuple[int, str]]:
+    """Return the sums of counts by kind, each with its first message."""
     found: dict[str, tuple[int, str]] = {}
     for kinds in counts:
         for kind, (count, first) in kinds.items():
@@ -105,9 +114,10 @@ def gain_document(gains: Gains) -> dict[str, Any]:
 
 
 def share_line(modules: Sequence[Mapping[str, Any]]) -> str:
-    """Return the modules' shares in one line, as `query 62.0% [50.1, 74.2], answer 38.0% [25.8, 49.9]`.
+    """Return the modules' shares in one line, as `query 62.0% [50.1, 74.2], answer 38.0% [25.8, 49.9]`; a sentence where no
+    module has a share.
 
-    `modules` are those of a credit report as JSON.
+    `modules` are those of a credit report as JSON, mappings with `module` and `share` (None: not known).
     """
     shares = [
         (module["module"], Estimate.from_json(module["share"])) for module in modules if module["share"] is not None
@@ -116,8 +126,10 @@ def share_line(modules: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _gain(gains: Gains, scores: Any) -> str:
+    """Return the paired gain of a version's scores over the program before as text."""
     return str(scores.against(gains.before))
 
 
 def _shown(share: Estimate | None) -> str:
+    """Return a share as text, `-` where it is not known (None)."""
     return "-" if share is None else str(share)

@@ -41,7 +41,9 @@ def document(program: str, forecast: Forecast, budget: Mapping[str, float]) -> d
 
 
 def text(program: str, forecast: Forecast, budget: Mapping[str, float]) -> None:
-    """Print the forecast of `program`, and the limits of `budget`, on standard output."""
+    """Print the forecast of `program` (its name) on standard output: a table of the most and one of the estimate, a row for
+    each part, then the assumptions behind them, and the limits of `budget` by name.
+    """
     from rich.table import Table
 
     console = terminal.console(highlight=False, markup=False)
@@ -75,7 +77,7 @@ def text(program: str, forecast: Forecast, budget: Mapping[str, float]) -> None:
 
 
 def _training(fee: TrainingFee) -> str:
-    """Say what the training by a provider costs at most, and by which price."""
+    """Return a sentence on what the training of an LM by its provider costs at most, and by which price."""
     tokens = "an unknown number of" if fee.most is None else f"{fee.most:,.0f}"
     cost = "" if fee.usd is None else f", ${fee.usd:,.2f} ({fee.basis})"
     return (
@@ -84,7 +86,7 @@ def _training(fee: TrainingFee) -> str:
 
 
 def _confirmed(dev: DevRows) -> str:
-    """Say which gain the rows that confirm can show."""
+    """Return a sentence on the numbers of dev rows that choose and confirm, and the gain that the latter can show."""
     if not dev.confirm:
         return f"dev: all {dev.choose} rows choose and none confirms: no gain will be tested"
     sizes = f"dev: {dev.choose} rows choose, {dev.confirm} confirm"
@@ -106,10 +108,12 @@ def assumed(forecast: Forecast) -> list[str]:
 
 
 def _values(most: Part, estimated: Part) -> dict[str, Any]:
+    """Return a part of a forecast as a dictionary: its most, and under `estimate` the usual amounts."""
     return {"name": most.name, **_amounts(most), "estimate": _amounts(estimated)}
 
 
 def _amounts(part: Part) -> dict[str, Any]:
+    """Return the amounts of a part as a dictionary, None for those that are not known."""
     return {
         "lm_calls": part.lm_calls,
         "prompt_tokens": _whole(part.prompt_tokens),
@@ -121,6 +125,7 @@ def _amounts(part: Part) -> dict[str, Any]:
 
 
 def _basis(forecast: Forecast) -> str:
+    """Return in words what the time of a forecast is calculated from."""
     if forecast.measured is not None:
         return f"at the rate of the run in {forecast.measured}"
     if forecast.in_all.seconds is None:
@@ -137,12 +142,14 @@ def _basis(forecast: Forecast) -> str:
 
 
 def _cells(part: Part) -> tuple[str, ...]:
+    """Return the cells of a part's row in the table."""
     usd = "unknown" if part.usd is None else f"{part.usd:,.2f}"
     tokens = ("unknown" if value is None else f"{value:,.0f}" for value in (part.prompt_tokens, part.completion_tokens))
     return part.name, f"{part.lm_calls:,}", *tokens, usd, _duration(part.seconds)
 
 
 def _duration(seconds: float | None) -> str:
+    """Return a time as text in seconds, minutes or hours; `unknown` for None."""
     if seconds is None:
         return "unknown"
     if seconds < 90:
@@ -151,4 +158,5 @@ def _duration(seconds: float | None) -> str:
 
 
 def _whole(value: float | None) -> int | None:
+    """Return a number rounded; None for None."""
     return None if value is None else round(value)

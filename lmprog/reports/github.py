@@ -13,7 +13,7 @@ _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 def render(findings: Iterable[Finding]) -> str:
     """Return the findings as GitHub's annotations, one `::error file=...,line=...,col=...,title=...::message` a line.
 
-    Those of several files stand in a group for each file.
+    The findings of several files stand in a group for each file; without findings the text is empty.
     """
     by_file: dict[str, list[Finding]] = {}
     for finding in findings:
@@ -24,12 +24,14 @@ def render(findings: Iterable[Finding]) -> str:
 
 
 def _group(file: str, findings: list[Finding]) -> str:
+    """Return the annotations of a file's findings in a group that GitHub folds."""
     lines = "".join(f"{_line(finding)}\n" for finding in findings)
     counted = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
     return f"::group::{_escaped(from_root(file))}: {counted}\n{lines}::endgroup::\n"
 
 
 def _line(finding: Finding) -> str:
+    """Return the annotation of a finding, on one line."""
     message = finding.message
     if finding.path:
         message += "\npath: " + " -> ".join(finding.path)
@@ -42,8 +44,10 @@ def _line(finding: Finding) -> str:
 
 
 def _escaped(text: str) -> str:
+    """Return a text with the characters escaped that would end a workflow command."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _option(text: str) -> str:
+    """Return a text with the characters escaped that would end an option of a workflow command."""
     return _escaped(text).replace(":", "%3A").replace(",", "%2C")

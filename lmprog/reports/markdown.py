@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from lmprog.scoring.testing import Outcome
 
 SHOWN = 200
-"""Most rows of a table: a summary has a limit of its own."""
+"""The most rows of a table: the summary of a job has a limit of its own."""
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """Return the findings as Markdown: a heading with their counts, and a table."""
+    """Return the findings as Markdown: a heading with their counts, and a table of the first SHOWN (200); only the heading
+    where there are none.
+    """
     listed = list(findings)
     counts = Counter(finding.severity for finding in listed)
     said = ", ".join(
@@ -39,7 +41,9 @@ def render(findings: Iterable[Finding]) -> str:
 
 
 def tests(outcomes: Sequence[Outcome], summary: str) -> str:
-    """Return the outcomes of tests as Markdown: `summary` as the heading, and a table of those that did not pass."""
+    """Return the outcomes of tests as Markdown: `summary`, a text with their counts, as the heading, and a table of the first
+    SHOWN (200) that did not pass, if any.
+    """
     rows = [
         (outcome.status, f"{from_root(str(outcome.spec))}: {outcome.name}", outcome.message)
         for outcome in outcomes
@@ -49,6 +53,7 @@ def tests(outcomes: Sequence[Outcome], summary: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table of the first rows, with a line on how many more there are; empty without rows."""
     if not rows:
         return ""
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]

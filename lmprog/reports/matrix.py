@@ -15,8 +15,8 @@ from lmprog.scoring.statistics import Difference, Estimate
 
 @dataclass(frozen=True)
 class Matrix:
-    """Evaluations (columns) on the same rows by the same metrics; the column `base` is what the other columns are compared
-    with.
+    """Evaluations (`columns`) on the same rows by the same metrics; `base` is the number, from 0, of the column that the other
+    columns are compared with.
     """
 
     columns: Sequence[Evaluation]
@@ -33,7 +33,9 @@ class Matrix:
         return list(self.first.metrics)
 
     def estimate(self, column: Evaluation, metric: str) -> Estimate | None:
-        """Return a column's mean score by a metric with its interval; None where no row could be scored."""
+        """Return a column's mean score by a metric with its interval; None where the column ended with an error, or no row
+        could be scored.
+        """
         try:
             return column.metrics[metric].estimate if column.error is None else None
         except LmprogError:
@@ -53,7 +55,9 @@ class Matrix:
 
     @property
     def remarks(self) -> list[str]:
-        """Warnings that hold for all the scores, such as few rows or outages."""
+        """Sentences that warn of all the scores: that the rows are few, and that outages make the comparison doubtful; empty
+        where neither holds.
+        """
         rows = max((len(column.scores.by_row) for column in self.columns), default=0)
         found = [self.difference(column, metric) for column in self.columns for metric in self.metrics]
         shown = next((each.ci95 for each in found if each is not None and not each.ci95[0] <= 0 <= each.ci95[1]), None)
@@ -70,8 +74,10 @@ def matrix_document(matrix: Matrix) -> dict[str, Any]:
 
 
 def metrics_document(matrix: Matrix, column: Evaluation) -> dict[str, Any]:
-    """Return a column's scores by metric, each a dictionary: mean, interval, numbers of rows and failures, and under
-    `difference` the paired difference from the base column (absent in the base column itself)."""
+    """Return a column's scores by metric, each a dictionary: mean and interval (null where no row was scored), numbers of rows
+    and failures, and under `difference` the paired difference from the base column (absent in the base column itself, and
+    where no row has both scores).
+    """
     found = {}
     for metric, scores in column.metrics.items():
         difference = matrix.difference(column, metric)
@@ -81,6 +87,7 @@ def metrics_document(matrix: Matrix, column: Evaluation) -> dict[str, Any]:
 
 
 def _column(matrix: Matrix, column: Evaluation) -> dict[str, Any]:
+    """Return a column as a dictionary: its evaluation, name and models, its error if any, and its difference from the base."""
     difference = matrix.difference(column, column.scores.metric)
     compared = {"difference": difference_document(difference)} if difference is not None else {}
     failed = {"error": column.error} if column.error is not None else {}
@@ -88,6 +95,7 @@ def _column(matrix: Matrix, column: Evaluation) -> dict[str, Any]:
 
 
 def _document(matrix: Matrix, column: Evaluation) -> dict[str, Any]:
+    """Return a column's evaluation as a dictionary, with null scores where no row was scored."""
     known = matrix.estimate(column, column.scores.metric) is not None
     more = {"metrics": metrics_document(matrix, column)} if len(column.metrics) > 1 else {}
     if known:
@@ -97,6 +105,7 @@ def _document(matrix: Matrix, column: Evaluation) -> dict[str, Any]:
 
 
 def _scored(scores: Scores, found: Estimate | None) -> dict[str, Any]:
+    """Return the scores by one metric as a dictionary; `found` is their mean (None: no row was scored, so that it is null)."""
     counted = {
         name: {kind: {"count": count, "first": first} for kind, (count, first) in causes.items()}
         for name, causes in (("causes", scores.causes), ("failures", scores.failures))
@@ -106,7 +115,9 @@ def _scored(scores: Scores, found: Estimate | None) -> dict[str, Any]:
 
 
 def matrix_lines(matrix: Matrix) -> list[str]:
-    """Return the comparison as lines of text: a table with a row for each column, then failures, costs and feedback."""
+    """Return the comparison as lines of text: warnings, a table with a row for each column and its differences from the base,
+    then for each column costs, failures, and where there is one column alone feedback and the scores by label.
+    """
     first = matrix.first
     of = f"the first {len(first.rows)} of {first.of}" if first.of > len(first.rows) else str(len(first.rows))
     base = matrix.columns[matrix.base].name
@@ -131,12 +142,13 @@ def matrix_lines(matrix: Matrix) -> list[str]:
 
 
 def _failures(scores: Scores) -> list[str]:
-    """Return lines with what failed; runs that failed in all metrics stand below each."""
+    """Return a line for each kind of failure by one metric; runs that failed themselves are counted for each metric."""
     left_out = [f"{count} failed ({kind}), not scored: {first}" for kind, (count, first) in scores.causes.items()]
     return [*own_failures(scores.failures), *left_out]
 
 
 def _table(matrix: Matrix) -> list[str]:
+    """Return the lines of the table of scores, `-` where there is none."""
     rows = [["", *matrix.metrics]]
     for column in matrix.columns:
         found = [matrix.estimate(column, metric) for metric in matrix.metrics]

@@ -17,13 +17,14 @@ from lmprog.scoring.statistics import Estimate
 from lmprog.version import __version__
 
 EMBEDDED = {"embedded/smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
-"""Repository on the Hub of each model that lmprog brings."""
+"""The repository on the Hub of each model that lmprog brings."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """The facts of an adapter that its model card states: the program's plan, the base model and adapter (`merge`), the
-    SHA-256 of its weights, the number of train rows (None: not known) and the license (None: none is named)."""
+    """The facts of an adapter that its model card states: the program's plan, the adapter with its base model and modules
+    (`merge`), the SHA-256 of its weights, the number of train rows, and the id of the license (None: none is named).
+    """
 
     plan: Plan
     merge: Merge
@@ -34,7 +35,7 @@ class Tuning:
 
     @property
     def base(self) -> str | None:
-        """The repository of the base model on the Hub; None where it was a folder."""
+        """The repository of the base model on the Hub; None where the model is a folder, or not one of `hf/`."""
         name = self.merge.model
         if name in EMBEDDED:
             return EMBEDDED[name]
@@ -50,11 +51,12 @@ class Tuning:
 
 
 def card(tuning: Tuning) -> str:
-    """Return the model card as Markdown, with the Hub's fields at its head."""
+    """Return the model card as Markdown, with the Hub's fields as YAML at its head."""
     return "\n".join(_lines(tuning)) + "\n"
 
 
 def _head(tuning: Tuning) -> dict[str, Any]:
+    """Return the fields at the head of the card that the Hub reads."""
     return {
         **({"base_model": tuning.base, "base_model_relation": "adapter"} if tuning.base is not None else {}),
         **({"license": tuning.license} if tuning.license is not None else {}),
@@ -65,6 +67,7 @@ def _head(tuning: Tuning) -> dict[str, Any]:
 
 
 def _lines(tuning: Tuning) -> Iterator[str]:
+    """Yield the lines of the card."""
     plan, merge = tuning.plan, tuning.merge
     tuned: Mapping[str, Any] = plan.tuned or {}
     yield "---"
@@ -101,6 +104,7 @@ def _lines(tuning: Tuning) -> Iterator[str]:
 
 
 def _scores(tuned: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines on the scores that `tuned`, the block of an overlay with the results of its tuning, has."""
     test = tuned.get("test")
     yield "## Scores"
     yield ""
@@ -129,6 +133,7 @@ def _scores(tuned: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _table(*rows: tuple[str, Any]) -> Iterator[str]:
+    """Yield the lines of a table of names and values, without rows whose value is None."""
     yield "| | |"
     yield "|---|---|"
     yield from (f"| {_text(name)} | {_text(str(value))} |" for name, value in rows if value is not None)
@@ -142,11 +147,13 @@ def _text(text: str) -> str:
 
 
 def _points(difference: Mapping[str, Any]) -> str:
+    """Return a difference (`mean`, `ci95`) in percentage points with its interval."""
     low, high = difference["ci95"]
     return f"{100 * difference['mean']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def _of(tuned: Mapping[str, Any], *path: str) -> Any:
+    """Return the value at a path of keys; None where there is none."""
     found: Any = tuned
     for key in path:
         found = found.get(key) if isinstance(found, Mapping) else None

@@ -1,4 +1,4 @@
-"""Paths of files as services that read a repository want them: from its root, wherever a command was started."""
+"""Paths of files in the form in which services that read a repository want them: from its root, whatever the working folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from lmprog.compiler.yaml.files import root_of
 
 
 def from_root(file: str) -> str:
-    """Return the path of a file from the root of its git checkout, with `/`; unchanged where the file is in none."""
+    """Return the path of a file from the root of its git checkout, with `/` between the parts; as it is given, also with `/`,
+    where the file is in none.
+    """
     whole = Path(os.path.abspath(file))
     root = root_of(whole)
     if not (root / ".git").exists():

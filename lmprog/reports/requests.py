@@ -14,15 +14,17 @@ from lmprog.lms.sending import as_sent, is_marked
 from lmprog.runtime.events import RequestMade
 
 SHOWN = 40
-"""Characters that are shown of the text before the end of the part that is the same for every row."""
+"""The characters before the end of the part that is the same for every row that are shown."""
 APART = ("model", "messages", "tools", "response_format", "schema", "seed")
 """Fields of a request that have a place of their own; the others are its parameters."""
 
 
 def document(made: RequestMade) -> dict[str, Any]:
-    """Return an LM request as a dictionary: `step`, `module`, `lm`, `model`, `messages`, `params`, `seed`, `format`,
-    `tokens`, `same_for_every_row`, and where there are any `adapter`, `tools`, and the schema of the reply
-    (`response_format` or `schema`)."""
+    """Return an LM request as a dictionary: `step` (its path), `module`, `lm`, `model`, `messages`, `params` (as the LM is sent
+    them), `seed` (None: none), `format`, `tokens` (`prompt`, about; `reply`, the limit; `context`; None where unknown),
+    `same_for_every_row` (whole `messages`, `characters` of the next, `marked` for the provider's cache), and where there
+    are any `adapter` (its path), `tools`, and the schema of the reply (`response_format` or `schema`).
+    """
     request, sent = made.request, as_sent(made.lm, made.request)
     whole, characters = request.constant
     found: dict[str, Any] = {
@@ -49,7 +51,9 @@ def document(made: RequestMade) -> dict[str, Any]:
 
 
 def lines(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the parts of a request (as `document` returns it), each as a heading and a text."""
+    """Yield the parts of a request (as `document` returns it) in the order for a reader, each as a heading and a text:
+    messages, tools, schema, parameters, tokens, and the part that is the same for every row.
+    """
     for message in shown["messages"]:
         yield message["role"], message_text(message)
     for offer in shown.get("tools", ()):
@@ -89,6 +93,7 @@ def same_line(shown: Mapping[str, Any]) -> str:
 
 
 def _tokens(made: RequestMade, sent: Mapping[str, Any]) -> dict[str, int | None]:
+    """Return about how many tokens the prompt has, the limit of the reply and the context window (None: not known)."""
     texts = [message_text(message) for message in made.request.messages]
     texts += [_json(sent[name]) for name in ("tools", "response_format") if name in sent]
     context = model_table.limits(made.lm).context
@@ -97,16 +102,20 @@ def _tokens(made: RequestMade, sent: Mapping[str, Any]) -> dict[str, int | None]
 
 
 def _count(texts: Iterable[str]) -> int:
+    """Return about how many tokens texts have, by their characters."""
     return round(sum(map(len, texts)) / CHARACTERS_PER_TOKEN)
 
 
 def _end(text: str) -> str:
+    """Return the end of a text, quoted."""
     return json.dumps(text[-SHOWN:] if len(text) <= SHOWN else f"...{text[-SHOWN:]}", ensure_ascii=False)
 
 
 def _value(value: Any) -> str:
+    """Return a parameter as text: JSON, but for a text itself."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _json(value: Any) -> str:
+    """Return a value as indented JSON."""
     return json.dumps(value, ensure_ascii=False, indent=2, default=str)

@@ -16,13 +16,16 @@ from lmprog.reports.repository import from_root
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 ROOT = "%SRCROOT%"
+"""The name by which paths in the log refer to the root of the repository."""
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 _FAMILIES = {"1": "file", "2": "types", "3": "termination", "4": "trust", "5": "cost", "6": "data", "7": "optimizing"}
-"""The families of findings, by the first digit of their codes; those of templates are of the language."""
+"""The tag of a rule by the first digit of its code; codes with another digit have the tag `language`."""
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """Return the findings as one SARIF log (JSON) with one run; columns count code points."""
+    """Return the findings as one SARIF log (JSON) with one run: a rule for each code, and a result for each finding, with its
+    fix where it has a safe one. Columns count code points, and paths are from the root of the repository.
+    """
     from lmprog.version import __version__
 
     findings = list(findings)
@@ -39,6 +42,7 @@ def render(findings: Iterable[Finding]) -> str:
 
 
 def _rule(code: str) -> dict[str, Any]:
+    """Return the rule of a code, with the texts of its page."""
     text = page(code) or ""
     body = text.partition("\n")[2].strip()
     described = " ".join(body.partition("\n\n")[0].split())
@@ -54,7 +58,9 @@ def _rule(code: str) -> dict[str, Any]:
 
 
 def _fingerprinted(findings: Iterable[Finding]) -> Iterator[tuple[Finding, str]]:
-    """Yield each finding with a text that stays the same where lines move, and is another one for each of equal findings."""
+    """Yield each finding with its fingerprint, a text that stays the same where lines move; equal findings have different
+    ones.
+    """
     seen: Counter[str] = Counter()
     for finding in findings:
         parts = (finding.code, from_root(finding.file), (finding.snippet or "").strip(), finding.message)
@@ -64,6 +70,7 @@ def _fingerprinted(findings: Iterable[Finding]) -> Iterator[tuple[Finding, str]]
 
 
 def _artifact(file: str) -> dict[str, str]:
+    """Return the location of a file: from the root of the repository, or as it is where it lies outside."""
     path = PurePath(from_root(file)).as_posix()
     if path.startswith("/") or path.startswith("../"):
         return {"uri": ("file://" if path.startswith("/") else "") + quote(path)}
@@ -71,6 +78,7 @@ def _artifact(file: str) -> dict[str, str]:
 
 
 def _result(finding: Finding, rule: int, fingerprint: str) -> dict[str, Any]:
+    """Return a finding as a result of the log; `rule` is the place of its rule among the rules."""
     message = finding.message
     if finding.path:
         message += "\nPath: " + " -> ".join(finding.path)

@@ -13,18 +13,15 @@ from lmprog.scoring.statistics import Difference
 from lmprog.scoring.tables import Group, by_column, confusions, labels_of
 
 FEW = 30
-"""Most groups of a table that is shown unasked."""
+"""The most groups of a table of scores by label that is shown although no column was named."""
 SHOWN = 5
-"""Most confusions, and most words of feedback, that a person is shown."""
+"""The most confusions, and the most rows with feedback, that are shown as text."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a program (its file: `spec`) on rows of a split, which has `of` rows in all.
-
-    `by` is the column to group scores by (None: the label that the metric compares with), `more` has the scores by
-    further metrics, and `models` the models that replace the program's own, by LM. `error` says why there are no
-    scores; None where there are.
+    """The scores of a program (its file: `spec`) on `rows` of a split, which has `of` rows in all; `scores` are those by the
+    main metric.
     """
 
     program: Program
@@ -34,17 +31,17 @@ class Evaluation:
     of: int
     scores: Scores
     by: str | None = None
-    """The column whose values the scores are grouped by, where somebody has named it."""
+    """The column that was named to group the scores by its values; None: the label that the metric compares an output with."""
     more: Mapping[str, Scores] = field(default_factory=dict)
-    """The scores by other metrics."""
+    """The scores by the other metrics, by their ids."""
     models: Mapping[str, str] = field(default_factory=dict)
-    """The models that take the place of the program's own, by LM, where several are compared."""
+    """The models in place of the program's own, by LM, for LMs of which several models are compared."""
     error: str | None = None
     """The reason why the program was not scored; None where it was."""
 
     @property
     def name(self) -> str:
-        """The name in a comparison: the file, and the models that replace its own."""
+        """The name of the column in a comparison: the file, and `models`."""
         return ", ".join([str(self.spec), *(f"{id}={model}" for id, model in self.models.items())])
 
     @property
@@ -53,9 +50,8 @@ class Evaluation:
         return {self.scores.metric: self.scores, **self.more}
 
     def groups(self) -> tuple[str, list[Group]] | None:
-        """Return a column's name and the mean score for each of its values; None where there is no such column.
-
-        The column is the one that was named, else the label that the metric compares an output with.
+        """Return the name of the column `by`, else of the label that the metric compares an output with, and the scores for
+        each of its values. None where there is no such column, and for a label with one value or more than FEW (30).
         """
         labels = labels_of(self.program.plan, self.scores.metric)
         column = self.by or (labels.column if labels is not None else None)
@@ -65,15 +61,19 @@ class Evaluation:
         return (column, found) if self.by is not None or 1 < len(found) <= FEW else None
 
     def confusions(self) -> list[tuple[Any, Any, int]]:
-        """Return the labels taken for others: `(wanted, predicted, number of runs)`, the most frequent first."""
+        """Return the labels that the program took for others: `(wanted, predicted, number of runs)`, the most frequent first;
+        `predicted` is None for an unreadable reply. Empty where the metric compares no output with a label.
+        """
         labels = labels_of(self.program.plan, self.scores.metric)
         return confusions(self.scores, self.rows, labels) if labels is not None else []
 
 
 def document(shown: Evaluation) -> dict[str, Any]:
-    """Return the evaluation as a dictionary: `program`, `spec`, `split`, `metric`, mean and interval, `n`,
-    `unreadable`, `errors`, `causes` and `failures` by kind, `usage`, and where there are any `of`, `recovered`, `judges`,
-    `by` and `confusions`."""
+    """Return the evaluation by the main metric as a dictionary: `program`, `spec`, `split`, `metric`, mean and interval, `n`
+    (scored rows), `unreadable` (replies), `errors` (runs that an outage ended), `causes` (outages) and `failures` (own
+    failures) by kind, `usage`, and where there are any `of` (rows of the split, if not all were run), `recovered` (steps
+    that an `on_error` answered), `judges`, `by` and `confusions`. Raises LmprogError where no row was scored.
+    """
     scores, part = shown.scores, {"of": shown.of} if shown.of > len(shown.rows) else {}
     found = {
         "program": shown.program.plan.name,
@@ -101,8 +101,8 @@ def document(shown: Evaluation) -> dict[str, Any]:
 
 
 def lines(shown: Evaluation) -> list[str]:
-    """Return an evaluation as lines of text: the score with its interval, the failures, calls and cost behind it, and the
-    table of scores by label.
+    """Return an evaluation by the main metric as lines of text: the score with its interval, the failures, calls and cost
+    behind it, the table of scores by label, and feedback on the lowest scores. Raises LmprogError where no row was scored.
     """
     scores = shown.scores
     of = f"the first {len(shown.rows)} of {shown.of}" if shown.of > len(shown.rows) else str(len(scores.by_row))
@@ -120,8 +120,8 @@ def lines(shown: Evaluation) -> list[str]:
 
 
 def by_group(shown: Evaluation) -> list[str]:
-    """Return as lines of text the table of scores by a column's values, and the labels taken for others; empty where there
-    is no such column.
+    """Return as lines of text the table of scores by a column's values (as `Evaluation.groups` has them), and the labels most
+    often taken for others; empty where there is neither.
     """
     groups = shown.groups()
     report = _table(*groups, shown.scores.metric) if groups is not None else []
@@ -136,7 +136,9 @@ def by_group(shown: Evaluation) -> list[str]:
 
 
 def own_failures(failures: Mapping[str, tuple[int, str]]) -> list[str]:
-    """Return a line of text for each kind of own failure, with its number of runs and the first message."""
+    """Return an indented line of text for each kind of own failure, with its number of runs and its first message (none for
+    unreadable replies). `failures` has both by kind.
+    """
     found = []
     for kind, (count, first) in failures.items():
         if kind == "unreadable":
@@ -147,7 +149,7 @@ def own_failures(failures: Mapping[str, tuple[int, str]]) -> list[str]:
 
 
 def difference_line(difference: Difference) -> str:
-    """Return a paired difference as text, with the number of rows that it comes from."""
+    """Return a paired difference as text, with its interval and the numbers of rows that are better, worse and equal."""
     rows = difference_document(difference)
     counts = ", ".join(f"{rows[name]} {name}" for name in ("better", "worse", "equal"))
     return f"difference, paired: {difference}; of {difference.n} rows {counts}"
@@ -162,14 +164,17 @@ def difference_document(difference: Difference) -> dict[str, Any]:
 
 
 def _runs(count: int) -> str:
+    """Return a number of runs in words."""
     return f"{count} run" if count == 1 else f"{count} runs"
 
 
 def _counted(counts: Mapping[str, int]) -> str:
+    """Return counts by name in one line, each number in brackets."""
     return ", ".join(f"{what} ({count})" for what, count in counts.items())
 
 
 def _table(column: str, groups: Sequence[Group], metric: str) -> list[str]:
+    """Return the lines of the table of scores by the values of a column."""
     names = [str(group.value) for group in groups]
     width = max(map(len, [*names, f"by {column}"]))
     precise = any(group.precision is not None for group in groups)
@@ -181,7 +186,9 @@ def _table(column: str, groups: Sequence[Group], metric: str) -> list[str]:
 
 
 def feedback(scores: Scores) -> list[str]:
-    """Return the metric's feedback on the lowest scores, as lines of text."""
+    """Return the metric's feedback on the lowest scores, one line of at most 200 characters for each of the SHOWN (5) lowest
+    scored runs that have outputs and feedback.
+    """
     with_feedback = [
         row for row in scores.rows if row.feedback and row.value is not None and row.result.outputs is not None
     ]

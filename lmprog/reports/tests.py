@@ -16,9 +16,10 @@ _WORDS = {"passed": ("passed", "32"), "failed": ("FAILED", "31"), "error": ("ERR
 
 
 def line(outcome: Outcome, colour: bool = False) -> str:
-    """Return a test's outcome as a line of text, and below it why it did not pass, or the score of a gate.
+    """Return a test's outcome as a line of text, and below it the lines of its message: why it did not pass, or the score of a
+    gate.
 
-    Control characters in it are escaped; with `colour` it has colour codes.
+    Control characters of the program are escaped; with `colour` the text has colour codes of terminals.
     """
     word, code = _WORDS[outcome.status]
     if colour:
@@ -62,11 +63,12 @@ def junit(outcomes: Sequence[Outcome]) -> str:
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
-    """Return the summary and a table of the tests that did not pass, as Markdown."""
+    """Return the outcomes as Markdown: the summary as the heading, and a table of the tests that did not pass."""
     return tests_table(outcomes, summary(outcomes))
 
 
 def _case(outcome: Outcome) -> str:
+    """Return a test's outcome as a test case of JUnit (XML)."""
     where = f"  <testcase classname={attribute(str(outcome.spec))} name={attribute(outcome.name)} "
     where += f'file={attribute(str(outcome.spec))} time="{outcome.seconds:.3f}">'
     text = escape(clean(outcome.message))

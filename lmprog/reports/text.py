@@ -11,9 +11,9 @@ _COLOURS = {"error": "31", "warning": "33", "info": "36"}
 
 
 def render(findings: Iterable[Finding], colour: bool = False) -> str:
-    """Return the findings as text, a block for each, and a line that counts them; empty where there are none.
+    """Return the findings as text, a block for each, and a last line that counts them; empty where there are none.
 
-    Control characters in it are escaped; with `colour` it has colour codes.
+    Control characters of the findings are escaped; with `colour` the text has colour codes of terminals.
     """
     findings = list(findings)
     if not findings:
@@ -23,6 +23,7 @@ def render(findings: Iterable[Finding], colour: bool = False) -> str:
 
 
 def _coloured(finding: Finding) -> str:
+    """Return the block of a finding with colour codes."""
     code = _COLOURS[finding.severity]
     lines = printable(str(finding)).split("\n")
     mark = f": {finding.severity}: "
@@ -35,6 +36,7 @@ def _coloured(finding: Finding) -> str:
 
 
 def _count(findings: list[Finding]) -> str:
+    """Return the numbers of findings by severity, as `2 errors, 1 warning`."""
     parts = []
     for severity in ("error", "warning", "info"):
         count = sum(finding.severity == severity for finding in findings)

@@ -1,7 +1,7 @@
 """Self-contained HTML documents: template, style and script in one text, which loads nothing from the network.
 
-What a page shows was written by models, and by whoever made the data. The templates escape all of it, and a page's own policy
-lets no script run but the one that belongs to it, by its digest.
+What a page shows was written by models, and by whoever made the data. The templates escape all of it, and the policy of a page
+lets no script run but its own, named by a digest.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 FOLDER = Path(__file__).parent
+"""The folder of the templates, scripts and the style of all pages."""
 LISTED = 1000
-"""Most rows that are listed."""
+"""The most rows that a page lists."""
 
 
 def document(template: str, script: str, **values: Any) -> str:
-    """Return a whole HTML page from a template and its values, with its style and script inside."""
+    """Return a whole HTML page: the Jinja template in the file `template` of lmprog/reports/page, filled with `values`,
+    with the style, and the script of the file `script`, inside. A name that the template uses and `values` lack is an
+    error of Jinja.
+    """
     code = (FOLDER / script).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
@@ -80,7 +84,9 @@ def amount(value: float, digits: int = 0) -> str:
 
 
 def kind(line: str) -> str:
-    """Return the kind of a line of a unified diff: heading, added, removed or same."""
+    """Return the kind of a line of a unified diff by its beginning: `heading` (also for the names of the files), `added`,
+    `removed` or `same`.
+    """
     if line.startswith(("--- a/", "+++ b/", "@@")):
         return "heading"
     return {"+": "added", "-": "removed"}.get(line[:1], "same")

@@ -32,18 +32,16 @@ WAYS = {
     "failed": "worse",
     "left out": "back",
 }
-"""The ways in which rows ended, each with the colour of its badge."""
+"""The words for the result of a row (`RowReport.way`), each with the colour of its badge."""
 
 WITH_CALLS = 200
-"""The rows whose calls stand on the page; those of thousands would be no page that a browser can open."""
+"""The most rows whose calls stand on the page; with those of thousands a browser could not open it."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of one run of a row: its score (`value`, None: an outage), its outputs as text by name, error (None:
-    none), the metric's feedback (None: none), and calls.
-
-    `more` are its scores by other metrics, by id.
+    """The result of one run of a row, as the page shows it: its score (`value`, None: an outage), its outputs as text by name,
+    error (None: none), the metric's feedback (None: none), and calls. What may be private is left out.
     """
 
     value: float | None
@@ -52,13 +50,14 @@ class Answer:
     feedback: str | None
     calls: Sequence[ShownCall]
     more: Mapping[str, float | None] = field(default_factory=dict)
-    """The scores by other metrics."""
+    """The scores by the other metrics, by id (None: an outage)."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """The answers of the program `name` to a row, one for each repeat, with their mean score (`value`, None: no run was
-    scored)."""
+    """The answers of the column `name` to a row, one for each repeat, with their mean score by the main metric (`value`, None:
+    no run was scored).
+    """
 
     name: str
     value: float | None
@@ -67,9 +66,12 @@ class Side:
 
 @dataclass(frozen=True)
 class RowReport:
-    """A row on the page: its number, its inputs as text by name, and the answers of each program (`sides`).
+    """A row on the page: its number from 0, its columns as text by name (`inputs`), and the answers of each column with scores
+    (`sides`).
 
-    `way` says how the score changed from the first program to the second, such as `better`.
+    `way` is its result in a word: of two columns how the score changed from the base to the other (`better`, `worse` or
+    `equal`), of more whether all scores are `equal` or one `differs`, of one `failed`, `highest`, `lowest` or `between`;
+    `left out` where a column has no score.
     """
 
     number: int
@@ -79,6 +81,7 @@ class RowReport:
 
     @property
     def colour(self) -> str:
+        """The class of the badge's colour in the page's style."""
         return WAYS[self.way]
 
 
@@ -86,7 +89,8 @@ class RowReport:
 class EvaluationReport:
     """The content of the page of some evaluations of the same rows, which are the columns of `matrix`.
 
-    `trace` is the trace file with their runs (None: none was written), `folder` is that of the page.
+    `trace` is the trace file with their runs (None: none was written), `folder` the one that the page is written to, from
+    which the trace is linked.
     """
 
     matrix: Matrix
@@ -100,12 +104,14 @@ class EvaluationReport:
 
     @property
     def first(self) -> Evaluation:
-        """The evaluation in the first column."""
+        """The first column that has scores; where none has, the first column."""
         return self.evaluations[0] if self.evaluations else self.matrix.first
 
     @property
     def difference(self) -> Difference | None:
-        """The paired difference of two programs; None unless there are two and one metric."""
+        """The paired difference of the column that is not the base from the base; None unless there are two columns and one
+        metric, and where no row has both scores.
+        """
         if len(self.matrix.columns) != 2 or len(self.matrix.metrics) > 1:
             return None
         compared = self.matrix.columns[1 - self.matrix.base]
@@ -129,15 +135,18 @@ class EvaluationReport:
         return self.matrix.remarks
 
     def failures(self, which: Evaluation) -> list[str]:
-        """Return lines with the number of failed runs of each kind, and of runs that an `on_error` answered."""
+        """Return lines of text with the number of failed runs of each kind and of runs that an `on_error` answered, with their
+        messages unless these may be private; of a column that could not be scored, the reason.
+        """
         if which.error is not None:
-            return [which.error]
+            return ["not scored"] if self._guarded else [which.error]
         answered = which.scores.recovered
         recovered = [each.without_reason if self._guarded else str(each) for each in answered]
         own = (line for scores in which.metrics.values() for line in self._failures(scores))
         return [*dict.fromkeys(own), *recovered]
 
     def _failures(self, scores: Scores) -> list[str]:
+        """Return lines with the number of runs that failed of each kind by one metric."""
         if self._guarded:
             found = {**scores.failures, **scores.causes}
             return [f"{count} failed ({kind})" for kind, (count, _) in found.items()]
@@ -148,12 +157,16 @@ class EvaluationReport:
 
     @property
     def groups(self) -> tuple[str, list[Group]] | None:
-        """The scores by the values of a column, with its name; None where there is none, or the values may be private."""
+        """The name of the column that groups the scores, and the scores of each of its values, of the first program; None where
+        there is none, or its values may be private.
+        """
         return None if self._guarded else self.first.groups()
 
     @property
     def confusions(self) -> list[tuple[Any, Any, int]]:
-        """The labels taken for others: `(wanted, predicted, number of runs)`, the most frequent first."""
+        """The labels that the first program took for others: `(wanted, predicted, number of runs)`, the most frequent first;
+        empty where they may be private.
+        """
         return [] if self._guarded else self.first.confusions()
 
     @cached_property
@@ -166,24 +179,26 @@ class EvaluationReport:
             "calls are left out here."
         )
 
-    @property
+    @cached_property
     def _guarded(self) -> bool:
-        private = (holds_private(one.program.plan) for one in self.evaluations)
-        return any(private) or any(shown.guarded for shown in self._shown)
+        """True where a program of any column, also of one without scores, has private values."""
+        plans = [one.program.plan for one in self.matrix.columns]
+        return any(map(holds_private, plans)) or any(ShownRows(plan).guarded for plan in plans)
 
     @cached_property
     def _shown(self) -> list[ShownRows]:
+        """The names that may be shown of the rows and outputs, by column with scores."""
         return [ShownRows(one.program.plan) for one in self.evaluations]
 
     @cached_property
     def rows(self) -> list[RowReport]:
-        """The rows that the page lists, the first ones, each with its answers."""
+        """The rows that the page lists, the first LISTED (1,000) that were run, each with its answers."""
         numbers = list(dict.fromkeys(run.row for run in self.first.scores.rows))[:LISTED]
         return [self._row(number, place < WITH_CALLS) for place, number in enumerate(numbers)]
 
     @property
     def with_calls(self) -> int:
-        """The largest number of listed rows that are shown with their calls."""
+        """The largest number of listed rows that are shown with their calls: WITH_CALLS (200)."""
         return WITH_CALLS
 
     @property
@@ -198,6 +213,7 @@ class EvaluationReport:
 
     @cached_property
     def _runs(self) -> list[dict[int, list[RowScore]]]:
+        """The scored runs of each column with scores, by the number of the row."""
         found: list[dict[int, list[RowScore]]] = []
         for one in self.evaluations:
             by_row: dict[int, list[RowScore]] = {}
@@ -207,6 +223,7 @@ class EvaluationReport:
         return found
 
     def _row(self, number: int, with_calls: bool) -> RowReport:
+        """Return the report of a row by its number, with the calls of its runs if asked for."""
         sides = [
             Side(
                 one.name,
@@ -221,6 +238,7 @@ class EvaluationReport:
         return RowReport(number, self._way(number, sides), inputs, sides)
 
     def _way(self, number: int, sides: Sequence[Side]) -> str:
+        """Return the result of a row in a word, one of WAYS, as RowReport describes it."""
         values = [side.value for side in sides]
         if any(value is None for value in values):
             return "left out"
@@ -237,6 +255,7 @@ class EvaluationReport:
         return "highest" if values[0] == high else "lowest" if values[0] == low else "between"
 
     def _answer(self, run: RowScore, place: int, with_calls: bool) -> Answer:
+        """Return the answer of a run for the page; `place` is the place of its column among those with scores."""
         outputs = {
             name: short(value)
             for name, value in (run.result.outputs or {}).items()
@@ -257,10 +276,10 @@ class EvaluationReport:
         return quote(os.path.relpath(self.trace.resolve(), self.folder.resolve())) if self.trace is not None else None
 
     def trace_command(self, number: int) -> str:
-        """Return the command that shows a row's calls from the trace."""
+        """Return the command that shows the calls of a row, by its number, from the trace; only where there is a trace."""
         return f"lmprog trace {shlex.quote(str(self.trace))} --row {number} --messages"
 
 
 def evaluation_page(report: EvaluationReport) -> str:
-    """Return the HTML page of an evaluation."""
+    """Return the HTML page of an evaluation, one text that loads nothing."""
     return document("evaluation.html", "page.js", report=report)

@@ -14,17 +14,18 @@ from lmprog.compiler.steps.parts import bound, ending, expressions, inner
 LETTER, LINE, GAP, BETWEEN = 7.3, 18, 18, 44
 """Width of a letter, height of a line, and the room beside and below a box."""
 PADDING = 10
+"""The room between the border of a box and its text."""
 MOST = 300
-"""Steps beyond which no drawing is made."""
+"""The most steps of a program (those inside of loops not counted) of which a drawing is made."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box for an input, a step or an output (`kind`) called `name`, with the lines of its text and its place in the
-    drawing.
+    """A box for an input, a step or an output (`kind`) called `name` (`inputs.NAME`, the step's id, or `outputs.NAME`), with
+    the lines of its text and its place in the drawing.
 
-    `layer` is its row from the top, `x` and `y` its corner, and `step` the path of the step whose requests the page
-    shows (None: it has none).
+    `layer` is its row, 0 at the top, `x` and `y` are its upper left corner, and `step` is the id of the step whose
+    requests the page shows (None: an input or output, which has none).
     """
 
     name: str
@@ -48,8 +49,8 @@ class Box:
 
 @dataclass(frozen=True)
 class Graph:
-    """The drawing of a program: boxes in layers, and edges between them, each as the names of a box and of one that reads
-    it.
+    """The drawing of a program: boxes in layers, and edges between them, each as the names of a box and of one that reads it,
+    or waits for it (`needs`).
     """
 
     boxes: Sequence[Box]
@@ -82,7 +83,9 @@ class Graph:
 
 
 def graph_of(plan: Plan) -> Graph | None:
-    """Return the drawing of a program; None where it has too many steps to be drawn."""
+    """Return the drawing of a program: its inputs in the first layer, each step below those that it reads, its outputs in the
+    last. None where it has more than MOST (300) steps, those inside of loops not counted.
+    """
     if len(plan.steps) > MOST:
         return None
     edges = list(dict.fromkeys(_edges(plan)))
@@ -98,6 +101,7 @@ def graph_of(plan: Plan) -> Graph | None:
 
 
 def _edges(plan: Plan) -> Iterable[tuple[str, str]]:
+    """Yield the edges of the drawing, some perhaps twice."""
     for step in plan.steps:
         for expression in expressions(step):
             yield from _reads(plan, expression, step.id)
@@ -108,6 +112,7 @@ def _edges(plan: Plan) -> Iterable[tuple[str, str]]:
 
 
 def _reads(plan: Plan, expression: Expression, reader: str) -> Iterable[tuple[str, str]]:
+    """Yield an edge for each input and each other step that an expression of the box `reader` reads."""
     known = {step.id for step in plan.steps}
     for path in sorted(expression.references):
         if len(path) > 1 and path[0] == "inputs" and path[1] in plan.inputs:
@@ -117,6 +122,7 @@ def _reads(plan: Plan, expression: Expression, reader: str) -> Iterable[tuple[st
 
 
 def _lines(plan: Plan, step: Step, indent: str = "") -> list[str]:
+    """Return the text of a step's box: a line for the step, and further indented ones for the steps inside of it."""
     action = step.action
     if isinstance(action, ModuleCall):
         what = f"{action.module} ({plan.modules[action.module].lm})"
@@ -137,7 +143,9 @@ def _lines(plan: Plan, step: Step, indent: str = "") -> list[str]:
 
 
 def _placed(boxes: Sequence[Box], edges: Sequence[tuple[str, str]]) -> list[Box]:
-    """Return the boxes with their places: in each layer in the order of what they read, all layers around one middle."""
+    """Return the boxes, in the same order, with their places: in each layer sorted by the middle of the boxes that they read,
+    and all layers around one middle.
+    """
     rows: dict[int, list[Box]] = {}
     for box in boxes:
         rows.setdefault(box.layer, []).append(box)
@@ -160,4 +168,5 @@ def _placed(boxes: Sequence[Box], edges: Sequence[tuple[str, str]]) -> list[Box]
 
 
 def _middle(above: Sequence[Box], whole: float) -> float:
+    """Return the horizontal middle of some boxes; that of the drawing, whose width is `whole`, where there are none."""
     return sum(box.x + box.width / 2 for box in above) / len(above) if above else whole / 2

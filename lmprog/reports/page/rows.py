@@ -12,28 +12,26 @@ from lmprog.blame import is_outage
 from lmprog.scoring.statistics import Difference, Estimate, estimate, paired
 
 Outcome = Literal["better", "worse", "back"]
+"""The change of a row's score from the first version to the last; `back`: it changed in between and is as it was."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version of the program (`name`: as written, or after a stage) with its mean score on dev rows (None: not
-    scored).
-
-    By test row: `values` are the scores (None: an outage), `answers` the outputs, and `kinds` the kinds of failures
-    (None: none).
+    """A version of the program (`name`: `as written`, or `+ STAGE`) with its mean score on the choosing dev rows (`dev`, None:
+    not scored), and by test row its scores (`values`, None: an outage), empty where the test rows were not scored.
     """
 
     name: str
     dev: Estimate | None
     values: Sequence[float | None] = ()
     answers: Sequence[Mapping[str, Any]] = ()
-    """Answers for the first rows: `outputs` by name, `error`, `feedback`."""
+    """The answers to the first test rows, as far as the journal keeps them: `outputs` by name, `error`, `feedback`."""
     kinds: Sequence[str | None] = ()
-    """The kind of failure of each row, None where it did not fail."""
+    """The kind of failure of each test row, None where it did not fail."""
 
     @cached_property
     def test(self) -> Estimate | None:
-        """The mean score on the test split; None where it was not scored."""
+        """The mean score on the test rows without outages; None where none was scored."""
         scored = [value for value in self.values if value is not None]
         return estimate(scored) if scored else None
 
@@ -63,7 +61,8 @@ class Version:
 
 @dataclass(frozen=True)
 class ChangedRow:
-    """A test row whose score differs between versions of the program: its number, inputs as text, and the versions.
+    """A test row whose score differs between versions of the program: its number from 0, its inputs as text by name (empty
+    where they are not kept), and all versions that were scored on the test rows.
 
     `way` says how the score changed from the first version to the last: better, worse, or back to what it was.
     """
@@ -75,20 +74,20 @@ class ChangedRow:
 
     @property
     def before(self) -> float | None:
-        """The score of the program as written; None where an outage left the row out."""
+        """The row's score of the first version, the program as written; never None in the rows of `changed_rows`."""
         return self.versions[0].values[self.number]
 
     @property
     def after(self) -> float | None:
-        """The score of the last version; None where an outage left the row out."""
+        """The row's score of the last version; never None in the rows of `changed_rows`."""
         return self.versions[-1].values[self.number]
 
 
 def changed_rows(versions: Sequence[Version], inputs: Sequence[Mapping[str, str]]) -> list[ChangedRow]:
-    """Return the test rows whose score changed, in the order of the split, without rows that an outage left out for some
-    version.
+    """Return the test rows whose score differs between the versions that were scored on them, in the order of the split,
+    without rows that an outage left out for some version.
 
-    `inputs` are those of each test row, as text.
+    `inputs` are those of each test row, as text; they may be fewer than the rows.
     """
     tested = [version for version in versions if version.values]
     found = []

@@ -21,14 +21,15 @@ from lmprog.state.json_lines import PassedOver
 from lmprog.state.origin import RUN, read_origin
 
 AS_WRITTEN = "as written"
+"""The name of the version that is the program before all stages."""
 
 
 @dataclass(frozen=True)
 class Scored:
     """A score of a candidate in the order of the search, as a point of the search's curve.
 
-    `number` is its place in that order, `digest` the candidate, `rows` the number of rows that it was scored on, and `best`
-    the best score so far.
+    `number` is its place in that order, from 0, `digest` names the candidate, and `rows` is the number of choosing dev rows
+    that it was scored on.
     """
 
     number: int
@@ -36,18 +37,17 @@ class Scored:
     score: Estimate
     rows: int
     best: Estimate
-    """The best so far: of those that were scored on the most rows so far, or the start."""
+    """The best score so far: of the start, and of the candidates that were scored on the most rows so far."""
 
 
 @dataclass(frozen=True)
 class StageReport:
-    """The report of one stage of an optimization: its key in the journal, its name, and the tree of its candidates.
-    `spent` and `validate`, its score on confirming rows, are None while it is in progress.
+    """The report of one stage of an optimization from its journal: its key there (`NUMBER-NAME`), its name, and the tree of its
+    candidates.
 
-    `after` is the whole change to the program after the stage (None: none yet), `searched` the scores of a search in
-    their order, `steps` those of training, `dev` the scores of the weights in training by step, `compared` the
-    comparisons of candidates, `credit` each module's share in the score's variance (None: not measured), and `notes`
-    are sentences.
+    `spent`, `validate` (its score on the choosing dev rows) and `after` are None while it is in progress. `searched` are
+    the scores of a search in their order, `compared` the last comparison of each kind, and `notes` are sentences for the
+    user.
     """
 
     key: str
@@ -64,14 +64,14 @@ class StageReport:
     """Scores of the weights in training, by step."""
     compared: Sequence[Mapping[str, Any]] = ()
     credit: Mapping[str, Any] | None = None
-    """The share of each module in the reward's variance (`Credit.as_json`), where the stage has reported it."""
+    """The share of each module in the score's variance (`Credit.as_json`); None where the stage has not measured it."""
     notes: Sequence[str] = ()
     paid: Spent = field(default_factory=Spent)
-    """Spending of the finished parts of the stage, where it is known before its end."""
+    """Spending of the finished parts of a stage that has not ended, as far as the journal has it."""
 
     @property
     def roots(self) -> list[Entry]:
-        """The roots of the stage's tree of candidates: the start, if it was scored."""
+        """The scored candidates without a parent, from which the tree is drawn: the start, if it was scored."""
         return [entry for entry in self.tree.entries.values() if entry.score and self.tree.parent(entry) is None]
 
     @property
@@ -87,13 +87,11 @@ class StageReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """The content of the page of one optimization, from its `folder`; its versions are the program as written and after
+    """The content of the page of one optimization, from its run folder; its `versions` are the program as written and after
     each finished stage.
 
-    `seed` and `metric` are those of the optimization (seed None: not known), `of` is the number of all stages, `inputs`
-    are those of the test rows as text, `overlay` is the path of the written overlay and `accepted` the tests and the
-    version kept (None: the run has not ended). `unreadable` says which lines of the journal were left out (None:
-    none).
+    `program` is the program's name, or that of the folder where it is not known, `seed` the one of the run (None: not
+    known), `metric` the id of the metric (`score` until the test rows are scored), and `stages` are those that have begun.
     """
 
     folder: Path
@@ -102,20 +100,22 @@ class RunReport:
     metric: str
     stages: Sequence[StageReport]
     of: int
-    """Stages that the run has in all."""
+    """The number of stages that the run has in all; 0 before the first has begun."""
     versions: Sequence[Version]
     inputs: Sequence[Mapping[str, str]]
-    """Inputs of the test rows, where the journal holds them."""
+    """The inputs of the test rows as text by name, as far as the journal holds them."""
     overlay: str | None
     """The path of the written overlay; None for a run that has not ended."""
     accepted: Mapping[str, Any] | None = None
-    """The tests and the version that is kept, as in the report; None until the stages have ended."""
+    """The tests on confirming rows and the number of the version that is kept (`kept`, 0: as written), as the journal has
+    them; None until the stages have ended.
+    """
     unreadable: str | None = None
-    """The lines of the journal that are left out, and the reason; None where all could be read."""
+    """A sentence on the lines of the journal that were left out; None where all could be read."""
 
     @property
     def tested(self) -> bool:
-        """True if the test split was scored."""
+        """True if some version was scored on the test rows."""
         return any(version.values for version in self.versions)
 
     @property
@@ -126,24 +126,28 @@ class RunReport:
 
     @property
     def gain(self) -> Difference | None:
-        """The paired gain of the kept version on the test split; None where the program as written is kept."""
+        """The paired gain of the kept version over the program as written on the test rows; None where the latter is kept, or
+        no test row has both scores.
+        """
         return self.kept.gain(self.versions[0]) if self.kept is not self.versions[0] else None
 
     @property
     def few_rows(self) -> str | None:
-        """A warning that the test rows are too few to show the gain; None where they are not."""
+        """A warning that the test rows are too few for the gain, or the kept version's score where there is none; None where
+        they are not, or none was scored.
+        """
         if self.gain is not None:
             return few(self.gain.n, self.gain.ci95)
         return few(self.kept.test.n) if self.kept.test is not None else None
 
     @property
     def kept(self) -> Version:
-        """The version that is kept; the last one while stages are in progress."""
+        """The version that is kept; until that is decided, the one after the last finished stage."""
         return self.versions[self.accepted["kept"] if self.accepted is not None else -1]
 
     @property
     def path(self) -> list[str]:
-        """Sentences on the tests on the confirming dev rows, and on the version that is kept."""
+        """Sentences on the tests on the confirming dev rows, and on the version that is kept; empty until that is decided."""
         if self.accepted is None:
             return []
         names = [stage.name for stage in self.stages]
@@ -151,7 +155,7 @@ class RunReport:
 
     @property
     def spent(self) -> Spent:
-        """The amounts that the run has spent."""
+        """The calls, tokens, money and time that the stages have spent, without the final scores on test rows."""
         total = Spent()
         for stage in self.stages:
             total = total.plus(stage.spent or stage.paid)
@@ -159,7 +163,9 @@ class RunReport:
 
     @property
     def state(self) -> str:
-        """The state of the run in words: finished, or the stage in which it is at work or was stopped."""
+        """The state of the run in words: finished, or the part (a stage, the sealed test) in which it is at work or was
+        stopped, which the journal does not tell apart.
+        """
         if self.overlay is not None:
             return "finished"
         at_work = next((place for place, stage in enumerate(self.stages, 1) if stage.spent is None), None)
@@ -169,23 +175,27 @@ class RunReport:
 
     @cached_property
     def changed(self) -> list[ChangedRow]:
-        """The test rows whose score changed."""
+        """The test rows whose score differs between versions, in the order of the split."""
         return changed_rows(self.versions, self.inputs)
 
     def within(self, path: str) -> str:
-        """Return a path for display: relative to the run's folder where it lies inside."""
+        """Return a path for display: relative to the run's folder where it lies inside, else unchanged."""
         home = self.folder.resolve()
         return str(Path(path).relative_to(home)) if Path(path).is_relative_to(home) else path
 
     @property
     def before(self) -> Candidate:
-        """The instructions, demos and layouts of the program as written, as far as a stage has recorded them."""
+        """The instructions, demos and layouts of the program as written, as far as the first stage has recorded them; an empty
+        candidate where it has not.
+        """
         start = self.stages[0].tree.start if self.stages else None
         return start.words if start is not None else Candidate()
 
     @property
     def change(self) -> Candidate:
-        """The change that is kept; until that is decided, the changes of all finished stages together."""
+        """The change to the program that is kept, empty where it stays as written; until that is decided, the change after the
+        last finished stage.
+        """
         if self.accepted is not None:
             number = self.accepted["kept"]
             return (self.stages[number - 1].after if number else None) or Candidate()
@@ -193,7 +203,8 @@ class RunReport:
 
 
 def read(folder: Path) -> RunReport:
-    """Return the content of the page for a run folder; the run may be in progress.
+    """Return the content of the page for the run folder of an optimization, which may be in progress; lines of the journal that
+    cannot be read are left out.
 
     Raises UsageError where there is no run that this version can read.
     """
@@ -207,6 +218,7 @@ def read(folder: Path) -> RunReport:
 
 
 def _read(folder: Path) -> RunReport:
+    """Return the content of the page for a run folder; a journal of an unexpected form raises the error that it leads to."""
     trees = read_trees(folder)
     passed_over = PassedOver()
     events = read_journal(folder / FILE, passed_over)
@@ -246,10 +258,12 @@ def _read(folder: Path) -> RunReport:
 
 
 def _of_test(event: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the scores and answers of a version's event in the journal as arguments of Version; empty where there is none."""
     return {"values": event["value"], "answers": event.get("answers", ())} if event is not None else {}
 
 
 def _stage(tree: StageTree, events: Sequence[Mapping[str, Any]]) -> StageReport:
+    """Return the report of the stage of a tree from the events of the whole journal."""
     own = [event for event in events if event.get("stage") == tree.stage]
     report = StageReport(
         tree.stage,
@@ -273,6 +287,7 @@ def _stage(tree: StageTree, events: Sequence[Mapping[str, Any]]) -> StageReport:
 
 
 def _paid(events: Sequence[Mapping[str, Any]]) -> Spent:
+    """Return the spending that the events of finished parts have recorded, together."""
     total = Spent()
     for event in events:
         if event["event"] == "finished" and event.get("paid"):
@@ -281,6 +296,7 @@ def _paid(events: Sequence[Mapping[str, Any]]) -> Spent:
 
 
 def _searched(events: Sequence[Mapping[str, Any]]) -> Iterator[Scored]:
+    """Yield the scores of a stage's candidates in the order of its events; a score that was recorded again is left out."""
     seen: set[tuple[str, int]] = set()
     start: list[Estimate] = []
     rivals: list[Estimate] = []

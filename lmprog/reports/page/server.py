@@ -22,7 +22,9 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
-"""Headers of every answer: nothing is kept, framed or read by other pages, and no other page is told the address."""
+"""Headers of every response: browsers store nothing, no other page may frame or read it, and links do not pass the address
+on.
+"""
 
 
 class Refused(Handled):
@@ -34,15 +36,16 @@ class Refused(Handled):
 
 
 def new_token() -> str:
-    """Return a random token for a page's address, so that no other page can guess it."""
+    """Return a random token for the path of a page's address, so that no other page or user of the machine can guess it."""
     return secrets.token_urlsafe(24)
 
 
 def serve(handler: type[BaseHTTPRequestHandler], port: int, ready: Callable[[str], None]) -> int:
-    """Serve local pages at `port` until a signal comes; return the exit status 0. `ready` is called with the address,
-    such as `http://127.0.0.1:8000/`, once the server listens.
+    """Serve local pages on 127.0.0.1 at `port` (0: any free one) until SIGTERM, whose handler this sets for the process; return
+    the exit status 0. `ready` is called with the address, such as `http://127.0.0.1:8000/`, once the server listens.
 
-    `handler` answers the requests. Raises InfrastructureError where the port is taken, KeyboardInterrupt on Ctrl-C.
+    `handler` answers the requests, each in a thread. Raises InfrastructureError where the port cannot be had, and
+    KeyboardInterrupt on Ctrl-C.
     """
     try:
         server = LocalServer((HOST, port), handler)
@@ -61,7 +64,9 @@ def serve(handler: type[BaseHTTPRequestHandler], port: int, ready: Callable[[str
 
 
 def page_handler(page: Callable[[], str]) -> type[LocalHandler]:
-    """Return the class of request handlers for one page, which calls `page` for the HTML at each request."""
+    """Return the class of request handlers for one page at `/`, which calls `page` for the HTML at each request; where `page`
+    raises LmprogError or OSError, the response is the message with status 500.
+    """
 
     class Handler(LocalHandler):
         def do_GET(self) -> None:
@@ -79,20 +84,20 @@ def page_handler(page: Callable[[], str]) -> type[LocalHandler]:
 
 
 class LocalHandler(BaseHTTPRequestHandler):
-    """The base class of request handlers for local pages."""
+    """The base class of request handlers for local pages: checks of requests, and responses with HEADERS."""
 
     timeout = 120
     """Seconds that a client may be silent in the midst of a request."""
 
     def is_allowed(self) -> bool:
-        """Return whether a request names this machine and comes from no other web page; answer it with an error (403)
-        otherwise.
+        """Return whether a request names 127.0.0.1 or localhost as its host and comes from no other web page; answer it with
+        an error (403) otherwise.
 
         A page elsewhere, whose host name leads to this machine or whose script sends requests to it, must neither read nor
         change anything.
         """
         host = self.headers.get("host", "")
-        name = host.rpartition(":")[0]
+        name = host.partition(":")[0]  # without a port a browser means 80
         if name not in (HOST, "localhost"):
             self.answer(403, f"this address is {HOST}")
             return False
@@ -103,9 +108,10 @@ class LocalHandler(BaseHTTPRequestHandler):
         return True
 
     def name_behind(self, token: str, verb: str) -> str:
-        """Return the part of the request's path after the token. Raises Refused where the path has no token.
+        """Return the part of the request's path after `/TOKEN/`, without the query; empty for the page itself. Raises Refused
+        (403) where the path does not begin with the token.
 
-        `verb` is the command whose printed address has it, for the message.
+        `verb` is the command whose printed address has the token, for the message.
         """
         first, _, name = self.path.partition("?")[0].removeprefix("/").partition("/")
         if not hmac.compare_digest(first.encode(), token.encode()):
@@ -113,7 +119,9 @@ class LocalHandler(BaseHTTPRequestHandler):
         return name
 
     def json_body(self, most: int) -> dict[str, Any]:
-        """Return the body of a request as a JSON object. Raises Refused for another body, or one of more than `most` bytes."""
+        """Return the body of a request as a JSON object. Raises Refused for a body of another type, without a length, of more
+        than `most` bytes, or that is no JSON object.
+        """
         # A page elsewhere cannot declare JSON without asking this server first, which does not answer.
         if self.headers.get_content_type() != "application/json":
             raise Refused(415, "the body must be JSON")
@@ -132,7 +140,9 @@ class LocalHandler(BaseHTTPRequestHandler):
         return body
 
     def answer(self, status: int, text: str, kind: str = "text/plain") -> None:
-        """Send a whole response: the HTTP status, the text, and `kind`, its content type."""
+        """Send a whole response: the HTTP status, the text, and `kind`, its content type. Where the client has left, nothing is
+        raised.
+        """
         body = text.encode(errors="backslashreplace")
         self.begin(status, kind, len(body))
         with contextlib.suppress(ConnectionError):  # who asked has left
@@ -162,8 +172,9 @@ class LocalServer(ThreadingHTTPServer):
 
 
 class _Stopped(Handled):
-    pass
+    """The error by which SIGTERM ends the server."""
 
 
 def _told_to_stop(number: int, frame: FrameType | None) -> None:
+    """Raise _Stopped: the handler of a signal, which Python calls with these arguments."""
     raise _Stopped

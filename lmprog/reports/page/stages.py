@@ -11,6 +11,7 @@ from lmprog.reports.page.run_report import StageReport
 from lmprog.scoring.statistics import Estimate
 
 Step = Mapping[str, Any]
+"""A `step` event of the journal: one training step with its reward or loss, entropy, seconds and memory."""
 
 
 def charts(stage: StageReport) -> list[Chart]:
@@ -25,6 +26,7 @@ def without_signal(step: Step) -> float | None:
 
 
 def _search(stage: StageReport) -> list[Chart]:
+    """Return the chart of a search's scores in a list; empty where the stage did not search."""
     if not stage.searched:
         return []
     best = [
@@ -42,6 +44,7 @@ def _search(stage: StageReport) -> list[Chart]:
 
 
 def _dev(stage: StageReport) -> list[Chart]:
+    """Return the chart of the dev scores of the weights by training step in a list; empty where there are none."""
     if not stage.dev:
         return []
     points = [_estimated(step, score) for step, score in stage.dev.items()]
@@ -49,10 +52,12 @@ def _dev(stage: StageReport) -> list[Chart]:
 
 
 def _estimated(step: int, score: Estimate) -> Point:
+    """Return the point of a dev score at a training step, with its interval."""
     return Point(step, score.mean, f"step {step}: {score}", *score.ci95)
 
 
 def _health(steps: Sequence[Step]) -> list[Chart]:
+    """Return the charts of what training steps have measured, those for which any step has a value."""
     drawn = [
         _over_steps("Mean reward", steps, {"reward": lambda step: step.get("reward")}),
         _over_steps("Loss", steps, {"loss": lambda step: step.get("loss")}),
@@ -83,7 +88,10 @@ def _health(steps: Sequence[Step]) -> list[Chart]:
 def _over_steps(
     title: str, steps: Sequence[Step], parts: Mapping[str, Callable[[Step], float | None]], **how: Any
 ) -> Chart | None:
-    """Return a chart of values by step; None where no step has a value. Values that are not finite are left out."""
+    """Return a chart of values by step, a line for each of `parts`: its name, and a function from a step to the value (None:
+    the step has none). None where no step has a value; values that are not finite are left out. `how` are further
+    arguments of Chart.
+    """
     series = []
     for colour, (name, part) in enumerate(parts.items(), 1):
         found = [(step["step"], value) for step in steps if (value := part(step)) is not None and math.isfinite(value)]

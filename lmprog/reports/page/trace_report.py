@@ -31,28 +31,30 @@ WAYS = {
 }
 """Words for the state of one run, each with the colour of its badge."""
 KEYS = "123456789"
-"""The keys that choose the values of an enum."""
+"""The keys of the keyboard that choose the first values of an enum."""
 PRIVATE = "(private)"
+"""The text in place of a private value."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """A run as the page shows it: outputs as texts by name, scores by metric (None: an outage), and the metrics' words,
-    all without private values."""
+    """A run as the page shows it: outputs as texts by name, scores by metric (None: an outage), and `words`; private values are
+    left out unless the page shows them.
+    """
 
     outputs: Mapping[str, str]
     scores: Mapping[str, float | None]
     words: Sequence[str]
-    """The metric's feedback, and the run's error."""
+    """The feedback of the metrics, the run's error, and the calls of the client that it ended with."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the page: a run's id (None: no feedback can be stored on it), the number of its row, its inputs and further
-    columns as texts, and what people said of it (`feedback`).
+    """A line of the page for one run: the number of its row as text (with `.ROLLOUT` behind it for a repeat), its inputs
+    and the further columns of its row as texts, and what people said of it (`feedback`).
 
-    `sides` are the run and, in a comparison, that of the other trace on the same inputs (None: there is none); `way` says
-    what is known of them, such as `better`.
+    `sides` are the run and, in a comparison, that of the other trace on the same inputs (None: there is none); `way` is a
+    word for the state of the run, or for how the two differ, such as `better`.
     """
 
     run: str | None
@@ -66,17 +68,17 @@ class Entry:
 
     @property
     def colour(self) -> str:
-        """The colour of the badge."""
+        """The class of the badge's colour in the page's style."""
         return (WAYS | COMPARED)[self.way]
 
 
 @dataclass
 class TraceReport:
-    """The content of the page of one or two files, each a trace or the lines of `eval --out`; made from the files at
-    each load. With `show_private` private values are shown too.
+    """The content of the page of one or two files, each a trace or the lines of `eval --out`, as they are when this is made.
+    With `show_private` private values are shown too. Raises UsageError for a file that is neither.
 
-    `live` is True where the page is served, so that it can store feedback. The trace of `eval --against` has the runs
-    of two programs, which are compared as two files are.
+    The trace of `eval --against` has the runs of two programs, which are compared as two files are. `runs` are the runs of
+    each side as dictionaries, `names` their names.
     """
 
     files: Sequence[Path]
@@ -95,18 +97,18 @@ class TraceReport:
 
     @property
     def name(self) -> str:
-        """The name of the program whose runs the first file has."""
+        """The name of the program of the first run; the name of the file where its lines have none (`eval --out`)."""
         return str(self.runs[0][0].get("program", self.files[0].name))
 
     @property
     def guarded(self) -> bool:
-        """True if private values are left out."""
+        """True if some run has private values, and they are left out."""
         return not self.show_private and any(run.get("private") for runs in self.runs for run in runs)
 
     @property
     def labels(self) -> tuple[str, Sequence[str]] | None:
-        """The name and values of the first output of an enum type; None where there is none, or the page cannot store
-        feedback.
+        """The name and values of the first output of an enum type, by the last run of the first file; None where there is
+        none.
         """
         for name, plain in self.runs[0][-1].get("types", {}).items():
             kind = without_none(type_of_plain(plain))
@@ -116,7 +118,7 @@ class TraceReport:
 
     @property
     def can_store(self) -> bool:
-        """True if the page can store feedback."""
+        """True if the page can store feedback: it is served, and the first file is a trace whose runs have ids."""
         return self.live and any("id" in run for run in self.runs[0])
 
     @property
@@ -129,7 +131,9 @@ class TraceReport:
 
     @cached_property
     def entries(self) -> list[Entry]:
-        """The first rows; in a comparison those whose runs disagree come first."""
+        """The first LISTED (1,000) runs of the first file; in a comparison those that disagree with the other file's come
+        first.
+        """
         found = list(self._paired() if len(self.runs) > 1 else ((run, None) for run in self.runs[0]))
         entries = [self._entry(mine, theirs) for mine, theirs in found]
         if len(self.runs) > 1:
@@ -138,23 +142,26 @@ class TraceReport:
 
     @property
     def more(self) -> int:
-        """The number of rows that are not listed."""
+        """The number of runs of the first file that are not listed."""
         return max(0, len(self.runs[0]) - LISTED)
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """The number of listed rows by what is known of them (`Entry.way`)."""
+        """The number of listed runs by the word for their state (`Entry.way`), 0 for words that none has."""
         found = Counter(entry.way for entry in self.entries)
         return {way: found[way] for way in (WAYS if len(self.runs) == 1 else COMPARED)}
 
     def _paired(self) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
-        """Yield the runs of the first file, each with the run of the second on equal inputs, or of the same row."""
+        """Yield the runs of the first file, each with the run of the second on equal inputs (the first on these with the first,
+        and so on), or where some run has no inputs, of the same row and repeat; None where there is none.
+        """
         by_inputs = all(run["inputs"] for runs in self.runs for run in runs)
         others = {key: run for key, run in _keyed(self.runs[1], by_inputs)}
         for key, run in _keyed(self.runs[0], by_inputs):
             yield run, others.get(key)
 
     def _entry(self, mine: dict[str, Any], theirs: dict[str, Any] | None) -> Entry:
+        """Return the line of the page for a run of the first file, and the run of the second beside it (None: none)."""
         given = self._feedback.get(mine.get("id", ""), {})
         hidden = frozenset() if self.show_private else frozenset(mine.get("private", ()))
         compared = len(self.runs) > 1
@@ -169,6 +176,7 @@ class TraceReport:
         )
 
     def _side(self, run: dict[str, Any]) -> Side:
+        """Return a run as the page shows it, without private values unless they are shown."""
         hidden = frozenset() if self.show_private else frozenset(run.get("private", ()))
         words = [] if hidden else [*(run.get("said") or {}).values()]
         if run.get("error") is not None and run["error"] not in words:
@@ -181,18 +189,20 @@ class TraceReport:
 
 
 def trace_page(files: Sequence[Path], *, show_private: bool = False, live: bool = True) -> str:
-    """Return the HTML page of a trace, or of two that are compared; with `live` it is served, and can store feedback,
-    with `show_private` it shows private values too.
+    """Return the HTML page of a trace or a file of `eval --out`, or of two that are compared; with `live` it is served, and can
+    store feedback, with `show_private` it shows private values too.
 
-    Raises UsageError for a file that is none of these.
+    Raises UsageError for a file that is neither.
     """
     report = TraceReport(files, show_private, live)
     return document("trace.html", "trace.js", report=report)
 
 
 def way(run: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Return what is known of a run, in a word: `corrected`, `right` (a score of at least 0.5), `wrong` or `commented`
-    by the feedback `given`, else `client calls`, `failed` or `no feedback`."""
+    """Return the state of a run of a trace (a dictionary) in a word: `corrected`, `right` (a score of at least 0.5), `wrong` or
+    `commented` by the feedback `given` on it (empty: none), else `client calls` where it ended with such, `failed` where it
+    has no outputs, or `no feedback`.
+    """
     score = given.get("score")
     if given.get("correction") is not None:
         return "corrected"
@@ -206,8 +216,8 @@ def way(run: Mapping[str, Any], given: Mapping[str, Any]) -> str:
 
 
 def said_of(given: Mapping[str, Any], private: bool = False) -> str:
-    """Return the feedback `given` as one text; with `private` without comment and correction, which may quote private
-    values.
+    """Return the feedback `given` (score, correction, comment; empty: none) as one text; with `private` `(private)` stands in
+    place of comment and correction, which may quote private values.
     """
     said = [f"score {given['score']:g}"] if given.get("score") is not None else []
     if private:
@@ -219,7 +229,9 @@ def said_of(given: Mapping[str, Any], private: bool = False) -> str:
 
 
 def _difference(mine: Mapping[str, Any], theirs: Mapping[str, Any] | None) -> str:
-    """Return how a run ended beside that of the other file: by the first score of both, else by the outputs."""
+    """Return how a run ended beside that of the other file (None: there is none), in a word of COMPARED: by the first metric
+    that scored both, where the scores differ, else by the outputs.
+    """
     if theirs is None:
         return "alone"
     both = [name for name in mine.get("scores") or {} if name in (theirs.get("scores") or {})]
@@ -230,7 +242,9 @@ def _difference(mine: Mapping[str, Any], theirs: Mapping[str, Any] | None) -> st
 
 
 def _keyed(runs: Sequence[dict[str, Any]], by_inputs: bool) -> Iterator[tuple[Hashable, dict[str, Any]]]:
-    """Yield runs with their keys: their inputs, and how often these came before; or row and repeat."""
+    """Yield runs with a key for the comparison with another file: the digest of their inputs and how often these came before
+    (`by_inputs`), else row and repeat.
+    """
     seen: Counter[str] = Counter()
     for run in runs:
         if not by_inputs:
@@ -242,7 +256,9 @@ def _keyed(runs: Sequence[dict[str, Any]], by_inputs: bool) -> Iterator[tuple[Ha
 
 
 def _versions(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return scored runs by the digest of their program, in the order of the trace; nothing where some have no score."""
+    """Return scored runs by the digest of their program, in the order of the trace; empty where some run has no score or
+    digest.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         if not run.get("scores") or "digest" not in run:
@@ -252,7 +268,9 @@ def _versions(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
 
 
 def _runs_in(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the runs of a trace, or those of a file of `eval --out`. Raises UsageError for another file."""
+    """Yield the runs of a trace, or those of a file of `eval --out`, as dictionaries of one form; those of the latter have no
+    id and no inputs. Raises UsageError for another file.
+    """
     first = next(iter(read_objects(file)), {}) if file.is_file() else {}
     if not {"row", "repeat", "score"} <= first.keys():
         yield from read_runs(file)
@@ -273,4 +291,5 @@ def _runs_in(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _texts(values: Mapping[str, Any], hidden: frozenset[str]) -> dict[str, str]:
+    """Return values as short texts by name, with `(private)` in place of those whose names are `hidden`."""
     return {name: PRIVATE if name in hidden else short(value) for name, value in values.items()}

@@ -13,12 +13,14 @@ from lmprog.reports.page.trace_report import WAYS, said_of, trace_page, way
 from lmprog.traces.feedback import WrongFeedback, checked, find_run, keep, read_feedback, types_in
 
 MAX_BODY = 200_000
-"""Bytes of feedback."""
+"""The most bytes of a request with feedback."""
 
 
 def trace_handler(files: Sequence[Path], token: str, show_private: bool) -> type[LocalHandler]:
-    """Return the handler class of the page of one trace, or of two that are compared. Every path begins with `/` and
-    the value of `token`; others get status 403. With `show_private` the page shows private values too."""
+    """Return the class of request handlers for the page of one trace, or of two that are compared: GET makes the page anew,
+    POST to `feedback` stores feedback beside the first. Every path begins with `/` and the value of `token`; others get
+    status 403. With `show_private` the page shows private values too.
+    """
 
     class Handler(LocalHandler):
         def do_GET(self) -> None:
@@ -50,10 +52,11 @@ def trace_handler(files: Sequence[Path], token: str, show_private: bool) -> type
 
 
 def stored(trace: Path, body: Mapping[str, Any], show_private: bool) -> dict[str, str]:
-    """Store the feedback of a request (`run`: the id, `feedback`: its parts) beside the trace, and return what the page
-    shows of it: `said`, `way` and `colour`. Raises Refused for feedback that does not fit, and for an unknown run.
+    """Store the feedback in the body of a request (`run`: the id, `feedback`: its parts) in the file beside the trace, and
+    return what the page shows of all feedback on the run: `said`, its text, `way`, the word for the run's state, and
+    `colour`, that of the badge. Raises Refused for feedback that does not fit, and for an unknown run.
 
-    With `show_private` the words of feedback on a run with private values are returned too.
+    Without `show_private` the text leaves out the words of feedback on a run with private values.
     """
     id, given = body.get("run"), body.get("feedback")
     run = find_run(trace, id) if isinstance(id, str) else None

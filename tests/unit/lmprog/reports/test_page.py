@@ -246,6 +246,14 @@ def test_a_chart_keeps_its_points_between_its_axes() -> None:
     assert left < single.x(1) < right and single.band(single.series[0]) == ""
 
 
+@pytest.mark.parametrize("values", [[0.0, 1e-15], [0.3, 0.1 + 0.2], [3e-17], [0.0], [-1e-300, 1e-300], [1e9, 1e9 + 1]])
+def test_values_that_hardly_differ_have_a_chart(values: list[float]) -> None:
+    chart = Chart("t", "step", [Series("s", [Point(place, value, "") for place, value in enumerate(values)])])
+    _, _, top, bottom = chart.frame
+    assert all(top <= chart.y(value) <= bottom for value in values)
+    assert chart.up_ticks[0] <= min(values) <= max(values) <= chart.up_ticks[-1]
+
+
 def test_best_so_far_is_drawn_in_stairs() -> None:
     series = Series("best", [Point(0, 0.0, "", 0.0, 0.0), Point(1, 1.0, "", 1.0, 1.0)], "steps")
     chart = Chart("t", "trials", [series])
