@@ -251,7 +251,8 @@ def _prompt(plan: Plan, module: Module) -> str:
 
 def write_artefacts(plan: Plan, out: Path) -> list[Path]:
     """Write manifest.json with its schema, prompts/<module>.txt and graph.mmd into the folder `out`, which is made; return
-    the paths. Other files there stay. Raises OSError where one cannot be written, and changes none then."""
+    the paths. Other files there stay. Raises OSError where one cannot be written; a full disk
+    changes none."""
     prompts = out / "prompts"
     document = json.dumps(manifest(plan), indent=2, ensure_ascii=False, default=str)
     texts = {out / "manifest.json": document + "\n"}

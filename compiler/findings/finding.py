@@ -156,7 +156,8 @@ class Report:
         """Return the findings in the order of their places, without those that an ignore comment on their line silences.
 
         Errors of the codes in UNSILENCEABLE are kept, and findings LMP4xx where the comment gives no reason. With
-        `unused_ignores` an ignore comment that silences nothing, in the program's own files, is a finding (LMP202).
+        `unused_ignores` an ignore comment that silences nothing is a finding (LMP202), in the program's own files and
+        on lines without an error.
         """
         ignores: dict[tuple[str, int], dict[str, bool]] = {}
         bare: set[tuple[str, int]] = set()  # those without a reason, which a 4xx wants

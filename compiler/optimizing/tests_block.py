@@ -23,7 +23,7 @@ OF_EXAMPLES = ("expect", "assert", "metric")
 
 
 def read_tests(draft: Draft) -> tuple[ExampleTest | GateTest, ...]:
-    """Return the tests of the program in order, examples and gates; one that is neither, or lacks a key, is left out, with
+    """Return the tests of the program in order, examples and gates; one that is both or neither, or lacks a key, is left out, with
     a finding."""
     node = draft.root.get("tests")
     found: list[ExampleTest | GateTest] = []
@@ -40,7 +40,8 @@ def read_tests(draft: Draft) -> tuple[ExampleTest | GateTest, ...]:
 
 
 def _test(draft: Draft, name: str, node: Mapping) -> ExampleTest | GateTest | None:
-    """Return the example or gate that an entry of `tests` writes; None, with a finding, where it is neither or lacks a key."""
+    """Return the example or gate that an entry of `tests` writes; None, with a finding, where it is both or neither, or
+    lacks a key."""
     written = node.entries.keys()
     gate, example = "data" in written, bool({"inputs", "expect", "assert"} & written)
     if (gate and example) or not (gate or example or {"metric", "at_least"} & written):

@@ -73,8 +73,7 @@ def read_hub(named: str, split: str) -> Iterator[Row]:
         raise RowsError(f"cannot read hf: {named}: install datasets") from None
     name, _, config = named.partition(":")
     try:
-        found = datasets.load_dataset(name, config or None, split=split)
+        for row in datasets.load_dataset(name, config or None, split=split):
+            yield dict(row)
     except Exception as error:
         raise RowsError(f"cannot read hf: {named}: {error}") from None
-    for row in found:
-        yield dict(row)

@@ -65,8 +65,10 @@ def summary(tool: Tool) -> str:
 
 
 def shown(results: Iterable[tuple[str, str, bool]]) -> str:
-    """Return the text of the message that gives an LM its tool results in words, a line for each: its tool's name, its
-    text, and True where the call failed."""
+    """Return the text of the message that gives an LM its tool results, each between the tags `result` or `error`.
+
+    Each result is the name of the tool, the text, and True where the call failed.
+    """
     parts = []
     for name, text, failed in results:
         tag = "error" if failed else "result"

@@ -18,7 +18,7 @@ _SAYS_NOTHING = frozenset({
 
 def untyped(schema: Any, document: dict[str, Any], path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
     """Yield the path of each part of a JSON schema that has no type of this language, and the keyword at fault in words,
-    such as "`patternProperties`".
+    such as "`patternProperties`", or that parts are too deep within each other; nothing for a schema that is no mapping.
 
     `path` is the name of `schema` itself, to which those of its parts are added (`order.lines[]`), `document` the
     schema in which its references are looked up, and `depth` the level of nesting so far. Parts whose schema says

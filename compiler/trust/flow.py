@@ -162,7 +162,8 @@ class Flow:
             self.marks[key] = trail if trail[-1] == shown else (*trail, shown)
 
     def _marked(self, step: Step, arguments: Mapping[str, Expression]) -> dict[str, Trail]:
-        """Return the trails of the arguments that are marked, by name."""
+        """Return the trails of the arguments of a step's call that are marked, by name; `item` has the mark of the list
+        under `foreach`."""
         self.item = self.trail(step.foreach.items) if step.foreach is not None else None
         found = {name: self.trail(expression) for name, expression in arguments.items()}
         self.item = None

@@ -60,7 +60,8 @@ def usual_reply(longest: float | None) -> float:
 
 def usual_calls(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[float]:
     """Return the estimated LM calls of one run, a number for each call site in the order of `bounds(plan).sites`: an agent
-    makes two, a loop one turn, and a `foreach` the mean number of items in a sample of `rows`, or its `at_most`.
+    makes two (or one, where it may take no more turns), a loop one turn, and a `foreach` the mean number of items in a
+    sample of `rows`, or its `at_most`, or one. Every `when` counts as true.
     """
     return list(_calls(plan, plan.steps, 1.0, sample(rows)))
 

@@ -169,8 +169,8 @@ def version() -> dict[str, str]:
 
 def changes(before: SourceDigests, now: SourceDigests) -> list[str]:
     """Return a phrase for each key whose digest differs between two sets, as "`data.train` is changed" (or `new`, or
-    `gone`), in the order of `now`, then those that are gone; empty where all are equal.
-    """
+    `gone`), in the order of `now`, then those that are gone; of the key `lmprog` both versions are named. The list is
+    empty where all are equal."""
     keys = [*now, *(key for key in before if key not in now)]
     return [_change(key, before, now) for key in keys if before.get(key) != now.get(key)]
 

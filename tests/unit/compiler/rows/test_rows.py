@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lmprog.compiler.plan import Split
 from lmprog.compiler.rows.files import RowsError, read_file
-from lmprog.compiler.rows.reading import read_rows, shuffled
+from lmprog.compiler.rows.reading import read_hub, read_rows, shuffled
 from lmprog.compiler.types.lattice import deeper
 
 
@@ -193,3 +196,15 @@ def test_times_and_decimals_of_a_parquet_file_are_values_of_json(tmp_path: Path)
     table = {"at": [datetime(2026, 1, 2)], "cost": [Decimal("1.50")], "count": [Decimal("2.00")]}
     parquet.write_table(arrow.table(table), tmp_path / "rows.parquet")
     assert list(read_file(tmp_path / "rows.parquet")) == [{"at": "2026-01-02T00:00:00", "cost": 1.5, "count": 2}]
+
+
+def test_a_row_of_the_hub_that_cannot_be_read_is_an_error_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(name: str, config: str | None, split: str) -> Iterator[dict[str, int]]:
+        yield {"a": 1}
+        raise OSError("a picture is torn")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    rows = read_hub("owner/name", "train")
+    assert next(rows) == {"a": 1}
+    with pytest.raises(RowsError, match="cannot read hf: owner/name: a picture is torn"):
+        next(rows)
