@@ -245,8 +245,8 @@ def _len(value: Any) -> int:
 
 
 def _read(kind: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Return a function that reads a text or number by `kind` (int or float). Where that is impossible it returns its
-    second argument, and without one raises ValueError."""
+    """Return a function that reads a text, number or flag by `kind` (int or float). Where that is impossible it returns its
+    second argument, and without one raises ValueError, or OverflowError for infinity as a whole number."""
 
     def read(value: Any, *instead: Any) -> Any:
         try:

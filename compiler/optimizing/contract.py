@@ -57,7 +57,7 @@ class Facts:
 
     @property
     def trains(self) -> bool:
-        """True if the optimizer declares that it changes weights."""
+        """True if the optimizer declares that it changes weights; False also where it does not declare what it changes."""
         return WEIGHTS in (self.tunes or ())
 
     @property

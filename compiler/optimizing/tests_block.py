@@ -23,8 +23,8 @@ OF_EXAMPLES = ("expect", "assert", "metric")
 
 
 def read_tests(draft: Draft) -> tuple[ExampleTest | GateTest, ...]:
-    """Return the tests of the program in order, examples and gates; one that is both or neither, or lacks a key, is left out, with
-    a finding."""
+    """Return the tests of the program in order, examples and gates; one that is both or neither, or lacks a key, is left
+    out, with a finding."""
     node = draft.root.get("tests")
     found: list[ExampleTest | GateTest] = []
     if isinstance(node, Sequence):

@@ -77,8 +77,9 @@ def _shape(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Shape:
 
 
 def _any_of(parts: list[Mapping[str, Any]], definitions: Mapping[str, Any]) -> Shape:
-    """Return the shape for a choice of schemas: one shape each for scalars, lists and mappings; of two for the same kind
-    of value, but for words beside a number, one that allows anything."""
+    """Return the shape for a choice of schemas: that of the only one, or one each for scalars, lists and mappings; of two
+    for the same kind of value, but for words beside a number, one that allows anything. With null among the schemas the
+    shape allows null too."""
     null = any(part.get("type") == "null" for part in parts)
     shapes = [shape_of(part, definitions) for part in parts if part.get("type") != "null"]
     rooms: dict[str, Shape] = {}

@@ -259,8 +259,9 @@ class GraphBuilder:
         return None if expression is None else Value(expression)
 
     def _foreach(self, site: Site, scope: Scope) -> tuple[Foreach | None, Scope]:
-        """Return the `foreach` of a step and the scope of its arguments, in which `item` and `loop` can be read; None and
-        the scope itself where the step has none."""
+        """Return the `foreach` of a step and the scope of its arguments, in which `item` and `loop` can be read. None stands
+        for one whose list has a finding; a step without `foreach` has None and the scope itself, and its `at_most` or
+        `max_parallel` is reported."""
         node = site.node.get("foreach")
         if node is None:
             for key in ("at_most", "max_parallel"):

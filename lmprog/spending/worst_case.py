@@ -159,7 +159,8 @@ def _tuned(site: Site) -> frozenset[str]:
 
 
 def _demo(plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], turn: int, reply: int | None) -> int | None:
-    """Return the most tokens that one demo, from a labelled row or a run, adds to a prompt; None where nothing bounds it.
+    """Return the most tokens that one demo, from a labelled row or a run, adds to a prompt; None where a template shows the
+    demos, or nothing bounds a reply.
 
     `turn` bounds the tokens of a row's inputs, `reply` those of a reply (None: no bound), which a demo may write a little
     longer.
