@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lmprog.boundary.secret_forms import FROM_FILES, forms_of, secrets_of_address, without
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.trust.private import holds_private
 from lmprog.compiler.yaml.whole_file import write_whole
@@ -21,6 +23,10 @@ from lmprog.traces.run_trace import warn
 
 RUNS = "trackers.json"
 """In the run's folder: the run of each tracker, with which --resume goes on."""
+KEYS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "WANDB_API_KEY")
+"""Variables of the environment whose values are secrets of a tracker."""
+ADDRESSES = ("MLFLOW_TRACKING_URI", "WANDB_BASE_URL")
+"""Variables of the environment with the address of a tracker's server, which may hold a password."""
 BOUND = 60.0
 """Seconds that the end of an optimization waits for a tracker."""
 
@@ -179,5 +185,11 @@ def _figures(value: Any, name: str = "") -> dict[str, float]:
 
 
 def _said(error: Exception) -> str:
+    """Return the type of an exception and the first line of its message, cut after 200 characters, without the secrets of the
+    environment that a tracker may quote; the type alone where there is no message."""
+    secrets = {*FROM_FILES, *(os.environ.get(name, "") for name in KEYS)}
+    for name in ADDRESSES:
+        secrets |= secrets_of_address(os.environ.get(name, ""))
     # One line: messages of HTTP clients go on for many, and may quote what was sent.
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:200]}" if str(error) else type(error).__name__
+    lines = without(str(error), forms_of(secrets), "[secret]").strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

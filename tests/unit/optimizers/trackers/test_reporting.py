@@ -197,3 +197,13 @@ def test_where_one_tracker_cannot_begin_the_run_of_another_is_ended(
         pass
     assert [said[0] for said in up.said] == ["begin", "end"] and up.said[-1] == ("end", False)
     assert down.said == []
+
+
+def test_a_trackers_message_shows_no_secret_of_the_environment(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ann:hush%2Fhush@tracker.example/x?key=k-12345")
+    monkeypatch.setenv("WANDB_API_KEY", "w-secret-1")
+    url = "https://ann:hush%2Fhush@tracker.example/x?key=k-12345"
+    said = module._said(ConnectionError(f"request to {url} failed: hush/hush, w-secret-1\nmore"))
+    hidden = "request to https://ann:[secret]@tracker.example/x?key=[secret] failed: [secret], [secret]"
+    assert said == f"ConnectionError: {hidden}"
+    assert module._said(ConnectionError()) == module._said(ConnectionError("\n")) == "ConnectionError"
