@@ -38,7 +38,9 @@ def compiled(spec: Path, lms: Mapping[str, str], overrides: Mapping[str, Any]) -
     )
     errors = sum(finding.severity == "error" for finding in found.findings)
     if found.plan is None or errors:
-        return None, Line("Program", str(spec), "problem", f"{errors} errors", f"lmprog check {spec}")
+        return None, Line(
+            "Program", str(spec), "problem", f"{errors} error{'' if errors == 1 else 's'}", f"lmprog check {spec}"
+        )
     return found.plan, Line("Program", found.plan.name, "ok", f"{spec} passes its check")
 
 

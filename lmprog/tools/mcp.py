@@ -148,13 +148,14 @@ def _size(structured: Any) -> int:
 
 
 def _value(tool: Tool, structured: Any, said: str) -> Any:
-    """Return the server's result as the tool's type: `structured` where the server sent that (None: it did not) and the
-    type is not `str`, else the text `said`. Raises ToolFailed where it does not fit.
+    """Return the server's result as the tool's type: `structured` where the server sent that (None: it did not), else the
+    text `said`. For the type `str` it is the text, unless `structured` is a text itself or an object with `result` alone.
+    Raises ToolFailed where it does not fit.
     """
-    kind = without_none(tool.type)
-    if structured is None or (kind == STR and not isinstance(structured, str) and "result" not in structured):
-        return of_text(tool, said, is_json=False)
     # A result that is no object travels in one, as `result`.
-    if isinstance(structured, dict) and set(structured) == {"result"} and mismatch(structured, tool.type):
+    wraps = isinstance(structured, dict) and set(structured) == {"result"}
+    if structured is None or (without_none(tool.type) == STR and not isinstance(structured, str) and not wraps):
+        return of_text(tool, said, is_json=False)
+    if wraps and mismatch(structured, tool.type):
         structured = structured["result"]
     return checked(tool, structured)

@@ -19,6 +19,9 @@ import pytest
 
 import lmprog
 from lmprog import UsageError
+from lmprog.compiler.plan import Tool
+from lmprog.compiler.types.lattice import STR
+from lmprog.tools.mcp import _value
 from tests.ports import listens, reserved
 from tests.waiting import PATIENCE, until_true, wait_until
 
@@ -312,3 +315,18 @@ def test_an_answer_has_a_length_and_a_depth(made, address: str, over: str) -> No
         )
         assert (error is None) == (said is None), error
         assert error is None or said in error.message
+
+
+@pytest.mark.parametrize(
+    ("structured", "found"),
+    [
+        (None, "said"),
+        ({"result": "inner"}, "inner"),
+        ({"result": "inner", "more": 1}, "said"),
+        ({"other": 1}, "said"),
+        (5, "said"),
+    ],
+)
+def test_a_text_is_that_of_the_answer_but_for_one_that_travels_in_an_object(structured, found) -> None:
+    tool = Tool("use", "mcp", None, {}, "found", STR, {})
+    assert _value(tool, structured, "said") == found

@@ -13,6 +13,7 @@ from lmprog.errors import UsageError
 from lmprog.lms.api import ApiLM
 from lmprog.lms.api.access import OPENAI, Access
 from lmprog.lms.lm import Request
+from lmprog.lms.provider_keys import keys_of
 from lmprog.lms.sending import as_sent
 
 SPEC = """
@@ -94,3 +95,11 @@ def test_openais_own_address_wants_a_key(monkeypatch) -> None:
 )
 def test_which_models_are_asked_directly(model: str, direct: bool) -> None:
     assert is_direct(LM("lm", model)) is direct
+
+
+def test_a_server_in_openais_place_needs_no_key(monkeypatch) -> None:
+    assert keys_of(LM("a", "openai/x")) == ("OPENAI_API_KEY",)
+    monkeypatch.setenv("AZURE_API_BASE", "http://one")
+    assert keys_of(LM("a", "azure/x")) == ("AZURE_API_KEY",)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    assert keys_of(LM("a", "openai/x")) == ()
