@@ -19,7 +19,7 @@ from lmprog.state.cache_folder import cache_root
 from lmprog.state.digests import folder_state
 
 SHARED = "LMPROG_SHARED_CACHE"
-"""The folder of a shared cache for which the spec names none."""
+"""The environment variable with the folder of a shared cache for which the spec names none."""
 
 
 class CachedLM:

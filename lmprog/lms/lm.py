@@ -60,7 +60,7 @@ class Request:
     decoding: Literal["free", "constrained"] = "free"
     """`constrained`: the reply is of `output_type` in `format`, whatever is sampled."""
     tools: Sequence[ToolOffer] = ()
-    """Tools that the LM may call in its own protocol; an LM without one is never given any."""
+    """Tools that the LM may call in its own protocol; empty for an LM without such a protocol."""
     on_text: Callable[[str | None], None] | None = None
     """Callback for each piece of the reply, where the LM can stream; None voids the pieces: the reply restarts."""
 
@@ -101,7 +101,7 @@ class Completion:
     tool_calls: Sequence[ToolCall] = ()
     """Calls that the LM asks for before it goes on; the text may then be empty."""
     cached: bool = False
-    """True if the completion was cached in an earlier call, so that it cost nothing."""
+    """True if lmprog's cache had the reply from an earlier call, so that it cost nothing."""
     message: Mapping[str, Any] | None = None
     """The assistant's turn as the provider wrote it, where it holds more than words and calls (reasoning, signatures):
     some providers refuse an agent's next turn without them."""

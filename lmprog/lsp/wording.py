@@ -35,7 +35,7 @@ _KIND = {
     "file": types.CompletionItemKind.File,
 }
 UNREAD = "LMP202"
-"""The code of what nothing reads, which editors show faded."""
+"""The code of findings on what nothing reads, which editors show faded."""
 
 
 def path_of(uri: str) -> Path | None:

@@ -45,7 +45,7 @@ START_TIMEOUT = 120.0
 REACH_TIMEOUT = 10.0
 """Seconds in which a cluster must answer at its address."""
 STORE_BYTES = 256 * 2**20
-"""Memory of the object store where Ray is started here: what travels is small."""
+"""Bytes of the object store where Ray is started here; programs and results take little."""
 LEFT_OUT = [".env", ".git", "runs", "*.sqlite", "*.safetensors"]
 """Files of the program's folder that are not sent to the nodes of a cluster."""
 
@@ -122,9 +122,13 @@ class _Employed:
     jobs: int = 0
     ready: bool = False
     built: dict[str, Any] = field(default_factory=dict)
-    """The programs that it has, by digest: a reference that is there when it has built one, and then None."""
+    """By digest, the programs that the worker has built (None), or is building (a Ray reference that resolves when it is
+    done).
+    """
     stores: dict[str, Any] = field(default_factory=dict)
-    """The same of the actors that keep replies, by name."""
+    """By name, the actors for replies that the worker was given (None), or is being given (a Ray reference that resolves
+    when it is done).
+    """
 
 
 class RayRunner:

@@ -31,7 +31,7 @@ HEARTBEAT = 0.5
 GATHER = 0.001
 """Seconds, for each run at work, in which runs that end are gathered for one message."""
 MAX_GATHER = 0.05
-"""The most seconds of the same: a part of what any model takes."""
+"""The most seconds in which runs that end are gathered for one message: a part of what any model takes."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ import yaml
 from lmprog.compiler.backends import backend_of
 
 MOST_TOKENS = 64
-"""Tokens of a reply that a model in this process may write in a program to begin with: its first run shall not take minutes."""
+"""Tokens of a reply that a model in this process may write in a program to begin with, so that its first run does not take
+minutes.
+"""
 
 
 def with_model(text: str, model: str, api_base: str | None, unread: Mapping[str, str]) -> str:

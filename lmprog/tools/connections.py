@@ -17,7 +17,9 @@ T = TypeVar("T")
 Opening = Callable[[], AbstractAsyncContextManager[Any]]
 
 _at_work: set[asyncio.Task[None]] = set()
-"""An event loop refers to its tasks weakly: without this one that nobody waits for is collected, and closes nothing."""
+"""The tasks of open connections: an event loop refers to its tasks weakly, so that one that nobody waits for would be
+collected, and close nothing.
+"""
 
 
 class Connections:

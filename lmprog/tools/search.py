@@ -27,15 +27,17 @@ from lmprog.tools.results import checked
 from lmprog.tools.tool import ToolFailed, failed
 
 LAYOUT = 2
-"""Raise it when what `_make` writes changes: the folder of an index is named by it too."""
+"""The number of the form in which `_make` writes an index, by which its folder is named too: raise it when that changes."""
 STOPWORDS = "en"
-"""English words that are in every text. Words are not stemmed: on questions over Wikipedia that finds as much."""
+"""The list of English words that are in every text, which are not searched for. Words are not stemmed: on questions over
+Wikipedia that finds as much.
+"""
 
 _making = Lock()
 
 
 Returned = str | tuple[str, ...]
-"""The columns of the rows that are returned: the key, or several of which each row gives an object."""
+"""The columns of a row that are returned: one (the key), or several, of which each row gives an object."""
 
 
 class Index:

@@ -33,7 +33,7 @@ FIRST_WAIT = 1.0
 """Seconds before the second try; each further wait is twice as long, up to the longest."""
 MAX_WAIT = 60.0
 MAX_REQUESTED_WAIT = 600.0
-"""Seconds beyond which a provider that asks to wait is not waited for: a quota of the day, not a crowd."""
+"""The longest wait, in seconds, that a provider may ask for: a longer one, as for a quota of the day, ends the tries."""
 
 
 class ApiLM:
@@ -43,11 +43,13 @@ class ApiLM:
         self._declared = declared
         self._access = Access.of(declared)
         self.gate = Gate(declared.limits)
-        """Delays its calls so that they keep the limits; a process that shares the limits with others sets another one."""
+        """The gate that delays the calls of this LM so that they keep its limits; a worker that shares the limits with
+        others sets another one.
+        """
         self._store = AdapterStore(declared)
         self._servers = Servers(declared, self._access, lambda access: _route(declared, access, self._store))
         self._structured = True
-        """False as soon as the provider has refused a JSON schema for its reply."""
+        """True until the provider has refused a JSON schema for a reply; none is sent after that."""
 
     async def complete(self, request: Request) -> Completion:
         """Return the reply to a request, after retries and within the rate limits.

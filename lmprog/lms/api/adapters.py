@@ -46,7 +46,9 @@ class Adapters:
         self._declared, self._server, self._store = declared, server, store
         self._loaded: dict[AdapterReference, Loaded] = {}
         self._owed: dict[str, None] = {}
-        """Names of adapters that the server could not be told to drop; it is told before it loads another."""
+        """Names of adapters that the server still has to drop, since it could not be reached; it is asked to before it
+        loads another.
+        """
         self._one_at_a_time = PerLoop(asyncio.Lock)
 
     async def loaded(self, adapter: AdapterReference) -> Loaded:

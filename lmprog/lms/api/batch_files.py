@@ -24,7 +24,7 @@ class Submitted:
     requests: Sequence[str]
     """The ids of its requests, each with the digest of the request."""
     id: str | None = None
-    """The provider's id; None until the provider has said it."""
+    """The provider's id; None while it is not known."""
 
 
 class BatchFile:

@@ -27,14 +27,14 @@ FIRST_POLL = 5.0
 """Seconds between two looks at a batch; each further wait is longer by half, up to the longest."""
 MAX_POLL = 60.0
 TRIES = 3
-"""Batches in which a request may be that the provider has not answered."""
+"""The most batches that a request is put into, one after another, where the provider does not answer it."""
 MOST_REQUESTS = 50_000
 MOST_BYTES = 100_000_000
 """The requests and bytes of one batch: half of what OpenAI takes."""
 PATH = "/v1/chat/completions"
 ENDED = ("completed", "expired", "cancelled", "failed")
 LIMIT = 300.0
-"""Seconds of one request of the protocol itself; a file of replies may be long."""
+"""Seconds that one HTTP request of the protocol may take; a file of replies may be long."""
 
 Answer = Mapping[str, Any] | TryFailed
 

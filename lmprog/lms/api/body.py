@@ -11,9 +11,9 @@ from lmprog.compiler.types.lattice import JSON, MESSAGES, ListOf, Object, Option
 from lmprog.lms.lm import Request
 
 SEEDS = 2**31
-"""Servers differ in how large a seed they take; all take this many."""
+"""Seeds in requests are below this number: servers differ in how large a seed they take, and all take these."""
 TOKEN_IDS = {"return_token_ids": True, "logprobs": True}
-"""Fields by which a server of vLLM says which tokens it read and wrote."""
+"""Fields by which a server of vLLM is asked for the ids and log-probabilities of tokens."""
 _EPHEMERAL = {"type": "ephemeral"}
 
 

@@ -40,7 +40,7 @@ class DirectRoute:
         self._prices = model_table.own_limits(declared)
         self._at_openai = provider == "openai" and declared.api_base is None
         self._limit: str | None = None
-        """The model's own name for the limit of the reply, where it refuses the name in the spec."""
+        """The model's own name for the limit of the reply, where it refuses the name in the spec; None where it does not."""
         self._server = Server(access)
         self.adapters = Adapters(declared, self._server, store) if declared.backend.adapters and access.base else None
 
@@ -122,7 +122,7 @@ class DirectRoute:
 
 LIMITS = ("max_tokens", "max_completion_tokens")
 DISPENSABLE = ("stream_options", "return_token_ids", "logprobs", "seed")
-"""Fields that lmprog adds to a request by itself and can do without, where a server knows them not."""
+"""Fields that lmprog adds to a request by itself, and leaves out where a server refuses them."""
 
 
 def _piece(data: bytes, value: Any) -> Mapping[str, Any]:

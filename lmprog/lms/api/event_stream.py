@@ -54,7 +54,7 @@ async def events_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[bytes, 
 
 
 UNREADABLE = object()
-"""Stands for the value of what is no JSON."""
+"""The value of an event's data that is no JSON."""
 
 
 def _joined(held: Sequence[tuple[bytes, Any]]) -> tuple[bytes, Any]:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 PASSING = frozenset({408, 409, 425, 429})
 """HTTP statuses under 500 after which the same request may succeed; of 500 and above all may."""
 SPENT = re.compile(r"insufficient_quota|exceeded your current quota|billing_(hard_limit|not_active)", re.IGNORECASE)
-"""Words of a quota that is spent: waiting brings no reply, whatever the status says."""
+"""Words in a refusal by which a quota is spent: waiting brings no reply, whatever the status is."""
 OTHER_NAME = re.compile(r"[Uu]se '?(max_completion_tokens|max_tokens)'? instead")
 
 

@@ -26,9 +26,11 @@ from lmprog.lms.fine_tuning import JobOptions, JobState, RowLimits
 UPLOAD_TIMEOUT = 600.0
 """Seconds of one try to store a file."""
 PAGE = 100
-"""Files or jobs of one answer."""
+"""Files or jobs that are asked for at a time."""
 ENDS = {"succeeded": "succeeded", "failed": "failed", "cancelled": "cancelled", "canceled": "cancelled"}
-"""The provider's words for the end of a job, Azure's among them; all others are of one that goes on."""
+"""The provider's words for the end of a job, Azure's among them, with the status that each stands for; a job with another
+word goes on.
+"""
 SETTLE = 10.0
 """Seconds before the start of a job is sought, and sent again, after a try whose outcome is not known."""
 AGAIN = "correct what it says, then begin the stage again with --restart-stage sft"

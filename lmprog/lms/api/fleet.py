@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lmprog.lms.api.route import Route
 
 SPREAD = 1.25
-"""The most of its share of the calls in flight that a server has before others take them."""
+"""The multiple of its even share of the calls in flight from which a server gets no more, as long as others are below it."""
 FIRST_OUT = 1.0
 """Seconds for which a server that failed gets no request; each further time is twice as long, up to the longest."""
 MAX_OUT = 30.0

@@ -17,7 +17,7 @@ from lmprog.lms.api.failures import TryFailed, words_of
 from lmprog.lms.lm import Completion, ToolCall, Usage
 
 THINKING = frozenset({"thinking", "redacted_thinking", "reasoning"})
-"""Parts of a content that are no part of the reply."""
+"""Types of parts of a message's content that are no part of the reply."""
 
 
 def read(reply: Any, usd: float | None) -> Completion:

@@ -166,7 +166,7 @@ class Exchange:
     id: str
     longest: int
     failed: TryFailed | None = None
-    """Set where a reply was longer."""
+    """The failure of a reply that was too long; None where it was not."""
 
     def too_long(self) -> TryFailed:
         """Record that the reply is too long, and return that failure."""

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _PRIVATE = range(0xE000, 0xF8FF)
-"""Characters that no text means anything by; one pair that no message holds stands for special tokens while it is rendered."""
+"""Characters of Unicode's private use. Two of them that no message holds mark, while a chat is rendered, where a message
+has text that looks like a special token.
+"""
 
 
 class ChatTokens:

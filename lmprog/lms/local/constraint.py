@@ -34,7 +34,9 @@ Key = tuple[str, Type]
 MAX_NUMBER = 10**15
 """The largest absolute value of a number, which every reader of JSON reads exactly."""
 MAX_DEPTH = 6
-"""Lists and objects within each other, where the type is `json`; a reader refuses what is nested without an end."""
+"""The most levels of lists and objects within each other in a value of the type `json`: without a limit its grammar would have
+no end.
+"""
 MAX_GRAMMARS = 64
 """Compiled grammars that are kept."""
 _WHOLE = r"-?(0|[1-9][0-9]{0,14})"

@@ -26,7 +26,7 @@ from lmprog.lms.local.sums import over_rows
 MAX_ADAPTERS = 8
 """Adapters whose matrices are kept in the number format of the weights."""
 Forwards = list[tuple[Any, Callable[..., Tensor]]]
-"""Layers of the model, and what answers in their place."""
+"""Layers of the model, each with the function that replaces its `forward`."""
 
 
 class FastLora:

@@ -135,7 +135,9 @@ def _products() -> None:
 
 _count = ThreadCount(even(torch.get_num_threads()))
 _adapts = bool(libraries()) and _count.most > 1
-"""Only the threads of GNU OpenMP spin, so that their use of processors says who else computes."""
+"""True where the number of threads may change: only the threads of GNU OpenMP spin, so that their use of processors shows
+other work.
+"""
 _here = threading.local()
 
 
