@@ -122,11 +122,11 @@ class _Employed:
     jobs: int = 0
     ready: bool = False
     built: dict[str, Any] = field(default_factory=dict)
-    """By digest, the programs that the worker has built (None), or is building (a Ray reference that resolves when it is
+    """Programs, by digest, that the worker has built (None), or is building (a Ray reference that resolves when it is
     done).
     """
     stores: dict[str, Any] = field(default_factory=dict)
-    """By name, the actors for replies that the worker was given (None), or is being given (a Ray reference that resolves
+    """Actors for replies, by name, that the worker was given (None), or is being given (a Ray reference that resolves
     when it is done).
     """
 

@@ -128,7 +128,7 @@ class Weights:
         """Made for the layers and adapters that `model` has now."""
         self._names: dict[str, str] = {}
         self._checked: dict[AdapterReference, str] = {}
-        """By reference, the names of adapters that were found to be what their digest says: a base of gigabytes is not read
+        """Names of adapters, by reference, that were found to be what their digest says: a base of gigabytes is not read
         for each wave.
         """
         self._training: dict[AdapterReference, str] = {}
