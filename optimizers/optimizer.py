@@ -207,7 +207,7 @@ def _place(function: Any) -> str | None:
 
 def _loaded(point: EntryPoint) -> type[Optimizer]:
     """Import and return the optimizer of an entry point. Raises MissingExtra where an extra of lmprog is missing for it, and
-    LmprogError where the import fails otherwise."""
+    LmprogError where the import fails otherwise, or gives something without a `Config`."""
     try:
         made: type[Optimizer] = point.load()
     except ImportError as error:
@@ -215,6 +215,11 @@ def _loaded(point: EntryPoint) -> type[Optimizer]:
         raise missing(error, user) or LmprogError(
             f"{user} cannot be imported ({error}); install what it needs"
         ) from error
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise LmprogError(f"the optimizer {point.name!r} cannot be imported ({what}); repair or remove it") from error
+    if not hasattr(made, "Config"):
+        raise LmprogError(f"the optimizer {point.name!r} ({point.value}) has no `Config`; repair or remove it")
     return made
 
 

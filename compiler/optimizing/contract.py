@@ -151,13 +151,13 @@ def declared(optimizer: Any) -> Facts:
 
 @cache
 def _installed(name: str) -> Facts | None:
-    """Return the facts of the optimizer of another package; None where none of this name is installed, or its import
-    raises ImportError."""
+    """Return the facts of the optimizer of another package; None where none of this name is installed, or
+    it cannot be imported or has no `Config`."""
     from importlib.metadata import entry_points
 
     for point in entry_points(group=GROUP, name=name):
         try:
             return declared(point.load())
-        except ImportError:
-            return None
+        except (Exception, SystemExit):
+            return None  # the look-up of its options says why it cannot be used
     return None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from itertools import chain, combinations
 from types import SimpleNamespace
 
 import pytest
 
 from lmprog.compiler.checks.stages import _lacking
-from lmprog.compiler.optimizing.contract import built_in, declared
+from lmprog.compiler.optimizing import contract
+from lmprog.compiler.optimizing.contract import GROUP, built_in, declared
 from lmprog.compiler.optimizing.language import TUNABLE
-from lmprog.optimizers.optimizer import BUILT_IN, find
+from lmprog.errors import LmprogError
+from lmprog.optimizers import optimizer
+from lmprog.optimizers.optimizer import BUILT_IN, find, options_of
 
 SETS = [frozenset(parts) for size in range(5) for parts in combinations(TUNABLE, size)]
 
@@ -54,3 +58,22 @@ def test_a_stage_lacks_each_kind_of_part_that_tune_does_not_name(tunes: frozense
 def test_a_part_that_no_module_has() -> None:
     ((wrong, fix),) = _lacking(frozenset({"prompts"}), frozenset({"demos"}))
     assert "`prompts`, which no module has" in wrong and "instructions" in fix
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("json:nothing", "cannot be imported \\(AttributeError"),
+        ("lmprog.nothing:it", "cannot be imported \\(No module"),
+        ("json:dumps", "has no `Config`"),
+    ],
+)
+def test_an_optimizer_that_cannot_be_used_is_an_error_of_its_package(
+    monkeypatch: pytest.MonkeyPatch, place: str, said: str
+) -> None:
+    point = EntryPoint("odd", place, GROUP)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **wanted: [point])
+    monkeypatch.setattr(optimizer, "_of_other_packages", lambda: {"odd": point})
+    assert contract._installed.__wrapped__("odd") is None
+    with pytest.raises(LmprogError, match=said):
+        options_of("odd")
