@@ -65,7 +65,8 @@ class _Fit:
                 self._module(id, tuned)
 
     def _inputs(self) -> None:
-        """Report inputs of the teacher that the program's inputs, on which it runs, do not provide."""
+        """Report inputs of the teacher that the program, on whose inputs it runs, has with a type that does not fit, or does
+        not have though the teacher needs them."""
         for name, field in self.teacher.inputs.items():
             own = self.plan.inputs.get(name)
             if own is None:
@@ -77,7 +78,8 @@ class _Fit:
                 self._tell(message, "give both one type")
 
     def _outputs(self) -> None:
-        """Report outputs of the program, read by its metric, that the teacher lacks or gives another type."""
+        """Report outputs of the program, which its metric may read, that the teacher lacks or has with a type that does not
+        fit."""
         for name, kind in self.plan.output_types.items():
             found = self.teacher.output_types.get(name)
             if found is None:
