@@ -258,7 +258,7 @@ class _Program:
         if not hasattr(found, "model_fields"):
             self.report.add("LMP101", node.place, f"`{text}` is no pydantic model")
             return UNKNOWN
-        if found.__pydantic_root_model__:
+        if getattr(found, "__pydantic_root_model__", False):
             message = f"`{text}` is a root model of pydantic, whose values have no fields"
             self.report.add("LMP101", node.place, message, fix="write the type of its root, such as list[str]")
             return UNKNOWN

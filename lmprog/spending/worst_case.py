@@ -118,7 +118,8 @@ def _ask(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, calls: f
 def _prompt(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, reply: int | None) -> int | None:
     """Return a bound of the tokens of a call site's prompts, by the longest one over all rows and what tuning and retries
     may add; None where the rows do not decide the prompts: without rows (as of a judge), in a sub-program, for an agent,
-    with images or chat turns, with a layout that is tuned, or where it reads outputs of steps. `reply` bounds a reply (None: no bound).
+    with images or chat turns, with a layout that is tuned, or where it reads outputs of steps. `reply` bounds a reply
+    (None: no bound).
     """
     plan, module = site.plan, site.module
     read = {name[0] for value in site.call.arguments.values() for name in value.references}
