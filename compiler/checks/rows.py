@@ -45,9 +45,9 @@ def _split(draft: Draft, plan: Plan, split: str, rows: list[Row]) -> None:
         message = f"the {split} data have none of the columns of feedback: {', '.join(FEEDBACK_COLUMNS)}"
         fix = "leave `feedback: true` out, or make the rows with `lmprog rows`"
         draft.report.add("LMP601", place, message, severity="warning", fix=fix)
-    empty = [index for index, row in enumerate(rows) if all(value in (None, "", [], {}) for value in row.values())]
+    empty = {index for index, row in enumerate(rows) if all(value in (None, "", [], {}) for value in row.values())}
     if empty:
-        message = f"the {split} data have {len(empty)} empty row(s), the first is row {empty[0]}"
+        message = f"the {split} data have {len(empty)} empty row(s), the first is row {min(empty)}"
         draft.report.add("LMP601", place, message, fix="remove them")
     seen: dict[Hashable, int] = {}
     repeated: list[tuple[int, int]] = []
