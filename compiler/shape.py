@@ -42,8 +42,8 @@ class Text(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Number(Shape):
-    """A number (an int if `whole`); `least` and `most` are inclusive bounds, `above` is exclusive (each None: no
-    bound), and `words` may stand in its place."""
+    """A finite number, no boolean (an int if `whole`); `least` and `most` are inclusive bounds, `above` is exclusive (each
+    None: no bound), and `words` may stand in its place."""
 
     whole: bool = False
     least: float | None = None

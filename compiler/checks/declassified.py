@@ -91,7 +91,8 @@ def _key(plan: Plan, module: str, output: str) -> tuple[int, str, str]:
 
 
 def _names_lost(draft: Draft) -> bool:
-    """Return whether a reference could not be followed, so that it is not known what the metrics read."""
+    """Return whether the program has an error by which a reference may be lost, so that it is not known what the metrics
+    read."""
     codes = {finding.code for finding in draft.report.findings.values() if finding.severity == "error"}
     return bool(codes & {"LMP101", "LMP103", "LMP201", "LMP203", "LMP603"})
 

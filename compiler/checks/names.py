@@ -126,7 +126,7 @@ def _declared(draft: Draft) -> None:
 
 
 def _module_outputs(draft: Draft) -> None:
-    """Report outputs of modules that are not read at any call site.
+    """Report outputs, of modules that steps call, that are read neither at a call site nor by a metric through the trace.
 
     An output before one that is read counts as read: it is reasoning, in which the model thinks.
     """

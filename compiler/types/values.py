@@ -273,7 +273,7 @@ def _holds_expression(node: Node) -> bool:
 
 
 def scalars(node: Node) -> Iterator[Scalar]:
-    """Yield all scalar nodes in a node, at any depth."""
+    """Yield all scalar nodes in a node, at any depth, but not the keys of mappings; a scalar node yields itself."""
     if isinstance(node, Scalar):
         yield node
     else:
