@@ -134,7 +134,7 @@ def _saved(value: Mapping[str, Any]) -> Saved:
 
 def _name(prefix: str, keys: Sequence[str]) -> str:
     """Return the name of a field by the prefix that DSPy writes before its value: the first of `keys` (those of the demos)
-    that has the same letters, else the prefix made a name.
+    that has the same letters and digits, whatever their case, else the prefix made a name.
     """
     squashed = re.sub(r"\W|_", "", prefix).lower()
     known = [key for key in keys if re.sub(r"\W|_", "", key).lower() == squashed]

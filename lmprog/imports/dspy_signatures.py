@@ -94,6 +94,9 @@ class Signatures:
         return any(self._is_base(base, 0) for base in node.bases)
 
     def _is_base(self, base: ast.expr, depth: int) -> bool:
+        """Return whether the base of a class is `dspy.Signature` or a class of the file that inherits from it; `depth` is the
+        number of classes passed so far.
+        """
         if self.dspy_name(base) == "Signature":
             return True
         known = self.classes.get(base.id) if isinstance(base, ast.Name) else None
@@ -249,7 +252,10 @@ class Signatures:
         return found
 
     def _parts(self, node: ast.ClassDef, depth: int) -> Type:
-        """Return the type of a class by its body and bases; `say` is called for what is neither a value nor a field."""
+        """Return the type of a class of the file: an enum where it has the base `Enum` and all its values are texts, else an
+        object of its annotated attributes and those of its bases, or `json` where there are none. `say` is called for
+        defaults and all other statements.
+        """
         bases = {_last_name(base) for base in node.bases}
         if bases & {"Enum", "StrEnum", "IntEnum"}:
             found = [part.value for part in node.body if isinstance(part, ast.Assign)]

@@ -93,6 +93,7 @@ class _Bounded(ImmutableSandboxedEnvironment):
         return self._counted(items) if not isinstance(items, list | tuple) else list(self._counted(items))
 
     def _counted(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Yield the items; raise TemplateError for one more than _MAX_ITEMS (20,000) in all loops of the rendering."""
         for item in items:
             self.items += 1
             if self.items > _MAX_ITEMS:
@@ -100,6 +101,7 @@ class _Bounded(ImmutableSandboxedEnvironment):
             yield item
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Return the value of an intercepted operation; raise TemplateError where its numbers or its result are too large."""
         numbers = [value for value in (left, right) if isinstance(value, int | float)]
         sizes = [len(value) for value in (left, right) if isinstance(value, str | list | tuple)]
         if operator == "*" and any(size * abs(number) > _MAX_FACTOR for size in sizes for number in numbers):

@@ -108,7 +108,7 @@ def assumed(forecast: Forecast) -> list[str]:
 
 
 def _values(most: Part, estimated: Part) -> dict[str, Any]:
-    """Return a part of a forecast as a dictionary: its most, and under `estimate` the usual amounts."""
+    """Return a part of a forecast as a dictionary: its `name`, the amounts at most, and under `estimate` the usual ones."""
     return {"name": most.name, **_amounts(most), "estimate": _amounts(estimated)}
 
 

@@ -42,7 +42,7 @@ def render(findings: Iterable[Finding]) -> str:
 
 def tests(outcomes: Sequence[Outcome], summary: str) -> str:
     """Return the outcomes of tests as Markdown: `summary`, a text with their counts, as the heading, and a table of the first
-    SHOWN (200) that did not pass, if any.
+    SHOWN (200) that neither passed nor only ran (in a dry run), if any.
     """
     rows = [
         (outcome.status, f"{from_root(str(outcome.spec))}: {outcome.name}", outcome.message)

@@ -29,7 +29,7 @@ class Matrix:
 
     @property
     def metrics(self) -> list[str]:
-        """The ids of the metrics, in the order in which the user named them."""
+        """The ids of the metrics, the main one first, the others in the order in which they were named."""
         return list(self.first.metrics)
 
     def estimate(self, column: Evaluation, metric: str) -> Estimate | None:

@@ -46,7 +46,7 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, Scores]:
-        """The scores by metric id, with the first metric included."""
+        """The scores by metric id, those by the main metric first."""
         return {self.scores.metric: self.scores, **self.more}
 
     def groups(self) -> tuple[str, list[Group]] | None:

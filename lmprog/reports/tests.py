@@ -63,7 +63,9 @@ def junit(outcomes: Sequence[Outcome]) -> str:
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
-    """Return the outcomes as Markdown: the summary as the heading, and a table of the tests that did not pass."""
+    """Return the outcomes as Markdown: the summary as the heading, and a table of the tests that failed or that an outage
+    ended.
+    """
     return tests_table(outcomes, summary(outcomes))
 
 

@@ -154,9 +154,10 @@ class FileExport:
             if self._writer is None:
                 self._writer = TraceWriter(self.path, shared=True)
             self._writer.write([*run.records, *self._of_run(run)])
-        except OSError as error:
+        except (OSError, UsageError) as error:
             self._failed = True
-            warn(f"traces cannot be written to {self.path} ({error.strerror}); the runs go on without")
+            why = error.strerror if isinstance(error, OSError) else error
+            warn(f"traces cannot be written to {self.path} ({why}); the runs go on without")
 
     def _of_run(self, run: RunTrace) -> list[RunRecord]:
         """Return a list with the record of the whole run; empty for the run of a judge, which has no plan."""

@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.yaml.whole_file import open_private
+from lmprog.errors import UsageError
 from lmprog.state.json_lines import PassedOver, cut_torn_line, object_in, read_objects, versioned_line
 from lmprog.state.ownership import exclusive_writer
 from lmprog.traces.record import Record
 from lmprog.traces.run_record import RunRecord
+
+_BEGIN = b'{"version": '
+"""The beginning of each line of a trace."""
 
 
 class TraceWriter:
@@ -23,13 +27,14 @@ class TraceWriter:
 
     Without `shared` it is the only writer, or raises WriterLocked; only the owner may read a file that it makes, and a torn
     last line is removed. With `shared` several processes append, each of them whole lines, and others may read the file. Raises
-    OSError where the file cannot be opened.
+    UsageError for a file with content that is no trace, which stays as it is, and OSError where the file cannot be opened.
     """
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
         self.path = path.resolve()
         self._shared = shared
         path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_others(path)
         self._owning = ExitStack()
         if not shared:
             self._owning.enter_context(exclusive_writer(path))
@@ -102,3 +107,17 @@ def _ends_whole(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read() == b"\n"
+
+
+def _refuse_others(path: Path) -> None:
+    """Raise UsageError where a regular file has content and its first line is no record of a trace, nor the beginning of one
+    that a crash has torn.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        line = file.readline()
+    found = object_in(line.rstrip(b"\n") + b"\n")
+    is_trace = "kind" in found if isinstance(found, dict) else line.startswith(_BEGIN) or _BEGIN.startswith(line)
+    if not is_trace:
+        raise UsageError(f"{path} is no trace, so nothing is appended to it; name another file")

@@ -24,6 +24,7 @@ def test_the_table_says_what_failed_and_what_outages_leave_in_doubt(capsys: pyte
     score = {"mean": 0.5, "ci95": [0.25, 0.75]}
     test = {"metric": "exact", "n": 55, "before": score, "after": score, "difference": {**score, "p": 0.5}}
     failed = {"outages": {"before": 0, "after": 5}, "failures": {"before": {}, "after": {"tool": 3, "unreadable": 1}}}
+    failed["recovered"] = {"before": [], "after": []}
     accepted = {"choose": 30, "kept": 0, "tests": [], "verdict": "nothing is kept"}
     report = {"program": "desk", "overlay": "out.yaml", "before": score, "stages": [], "best_estimate": None}
     table(report | {"accepted": accepted, "test": {**test, **failed, "few_rows": None, "doubt": "so so"}})

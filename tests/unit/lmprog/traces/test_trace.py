@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmprog import Invocation, Usage
+from lmprog.errors import UsageError
 from lmprog.state.json_lines import PassedOver, cut_torn_line
 from lmprog.traces.files import TraceWriter, read_trace
 
@@ -155,3 +156,24 @@ def test_the_records_of_a_run_reach_the_file_in_one_write(tmp_path: Path) -> Non
         writer.write([invocation(call, "x" * 100_000) for call in range(3)])
     assert len(writes) == 1
     assert [record["call"] for record in read_trace(path)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "content", ['{"text": "a row"}\n', '{"text": "a row without an end"}', "notes of mine", "a\nb"]
+)
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_file_that_is_no_trace_stays_as_it_is(tmp_path: Path, content: str, shared: bool) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(content)
+    with pytest.raises(UsageError, match="is no trace"):
+        TraceWriter(path, shared=shared)
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("left", ["", '{"ver', '{"version": 1, "kind": "l', '{"kind": "lm"}\n'])
+def test_what_an_earlier_writer_left_is_gone_on_with(tmp_path: Path, left: str) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text(left)
+    with TraceWriter(path) as writer:
+        writer.write([invocation(0)])
+    assert path.read_text().count('"program"') == 1
