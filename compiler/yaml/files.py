@@ -94,7 +94,7 @@ def state_of(path: Path) -> State:
     where there is no file."""
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
 
@@ -134,6 +134,8 @@ def read_text(path: Path, root: Path | None = None, *, encoding: str = "utf-8") 
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise NotRead(error.strerror or type(error).__name__) from None
+    except ValueError:  # as of a name with a NUL
+        raise NotRead("no file can have this name") from None
     if len(content) > MAX_BYTES:
         raise NotRead(f"it has more than {MAX_BYTES:,} bytes")
     try:

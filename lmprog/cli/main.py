@@ -52,6 +52,7 @@ class _Verbs(click.Group):
     """A group of verbs with one file each, which is imported when the verb is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the verbs, sorted."""
         return sorted(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -73,6 +74,7 @@ class _Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs and their lines of VERBS into the help, without importing their files."""
         with formatter.section("Verbs"):
             formatter.write_dl(sorted(VERBS.items()))
 

@@ -267,7 +267,8 @@ class Forward(Objects):
 
     def _ask(self, predictor: Predictor, node: ast.Call, env: Mapping[str, Any], each: Expr | None) -> Prediction:
         """Add the step (and the module, where it is new) for a call of a predictor, and return its outputs; `each` is the
-        list over which the step is repeated (None: it is not). Arguments that lack or fit nothing get notes.
+        list over which the step is repeated (None: it is not). An input without an argument becomes one of the program,
+        with a note unless `forward` passes on its `**` arguments; other arguments that do not fit get notes.
         """
         id, number = identifier(predictor.path), 2
         while self.modules.get(id, predictor) != predictor:
@@ -289,9 +290,7 @@ class Forward(Objects):
             self.file.say("steps", node, f"`{name}`, which is no input of the signature")
         if node.args:
             self.file.say("steps", node, "arguments without a name")
-        step: dict[str, Any] = {"module": id}
-        if each is not None:
-            step["foreach"] = wrapped(each.text)
+        step = {"module": id, **({"foreach": wrapped(each.text)} if each is not None else {})}
         return Prediction(self.add(id, {**step, "with": arguments}), predictor.asked.outputs, each is not None)
 
     def _kind_given(self, id: str, name: str, value: Any) -> Type:

@@ -61,7 +61,8 @@ class Objects(Expressions):
 
     def _set(self, node: ast.stmt, made: Instance, env: dict[str, Any]) -> None:
         """Follow a statement of `__init__`: an assignment to an attribute changes the object `made`, one to a name `env`,
-        which has the values of names; any other one gets a note.
+        which has the values of names. A value that cannot be read, and any other statement, gets a note, but for texts and
+        calls of an inherited `__init__`.
         """
         if isinstance(node, ast.Expr) and (
             isinstance(node.value, ast.Constant) or "__init__" in ast.unparse(node.value)

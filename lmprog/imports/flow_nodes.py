@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,7 @@ def source_of(flow: Path, node: Mapping[str, Any]) -> Path | None:
     source = node.get("source")
     written = source.get("path") if isinstance(source, dict) else None
     path = flow.parent / str(written)
-    return path if written and may_read(flow, path) and _is_file(path) else None
-
-
-def _is_file(path: Path) -> bool:
-    """Return whether there is a file; False too for a path that the system cannot look up, as one that is too long."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+    return path if written and may_read(flow, path) and os.path.isfile(path) else None
 
 
 def entries(value: Any) -> dict[str, dict[str, Any]]:

@@ -73,10 +73,12 @@ class FlowValues:
         return str(self.inputs[found[1]]["type"]) if found[1] in self.inputs else self.types.get(found[2] or "")
 
     def read(self, reference: str, reader: str, kind: str | None = None) -> str:
-        """Return the expression by which a step reads `reference`, itself an expression: an input that is added to the program
-        where its node has no step, one with a default where its node may be skipped (with a note), else unchanged.
+        """Return the expression by which a step reads `reference`, itself an expression: an input that is added to the
+        program where its node has no step; one with a default, and a note, where its node may be skipped and its type is a
+        text, number, bool or list; else unchanged.
 
-        `reader` is the node that reads it, for the notes, and `kind` the type of an input that is added (None: `json`).
+        `reader` is the node that reads it, for the notes, and `kind` the type of an input that is added (None, and for a
+        part of a value: `json`).
         """
         node = self.node(reference)
         if node in self.missing:

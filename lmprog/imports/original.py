@@ -134,6 +134,7 @@ class _Counting(NodeTransformer):
     """A change of a template's tree: the filter `counted` is put around what each loop runs over."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
+        """Return the loop `node`, changed: it and the loops inside of it run over counted items."""
         self.generic_visit(node)
         node.iter = nodes.Filter(node.iter, "counted", [], [], None, None, lineno=node.lineno)
         return node

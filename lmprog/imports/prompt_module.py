@@ -157,6 +157,7 @@ class _Printed(Expressions):
     kinds: list[Type] | None = None
 
     def printed(self, node: nodes.Node, kind: Type) -> None:
+        """Keep the type of a printed value; the typer calls this for each. A filter block prints none of its own."""
         if not isinstance(node, nodes.FilterBlock):
             self.kinds = [*(self.kinds or ()), kind]
 

@@ -315,7 +315,9 @@ class _Flow:
         return {}
 
     def _llm(self, id: str, node: dict[str, Any]) -> None:
-        """Add the module, its LM and the step for an llm node, with a note where its messages will differ from the flow's."""
+        """Add the module, its LM and the step for an llm node, with notes on inputs that are missing or left out, and where
+        its messages will differ from the flow's.
+        """
         source = flow_nodes.source_of(self.path, node)
         assert source is not None
         original, prompt, images = self._prompt(node)

@@ -189,8 +189,9 @@ class _Prompty:
         return {**found, **{name: entry for name, entry in made.inputs().items() if name not in found}}
 
     def _entry(self, name: str, kind: Type, declared: Mapping[str, Any]) -> Any:
-        """Return an input as the spec writes it: its type, or a mapping with `about` and `default` of `declared`. A default
-        that does not fit the type is left out with a note; that of earlier turns is an empty list.
+        """Return an input as the spec writes it: its type, or a mapping with `about` and `default` of `declared` too. A
+        value that stands there without a type is a sample, not a default; a default that does not fit the type is left
+        out with a note, and that of earlier turns is an empty list.
         """
         entry: dict[str, Any] = {"type": str(kind)}
         if declared.get("about"):
@@ -278,8 +279,8 @@ class _Prompty:
     def _tests(
         self, made: PromptModule, prompt: roles.RolePrompt, sample: Mapping[str, Any], inputs: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return the section `tests`: a test that runs the module on the values of the sample and expects nothing of its reply;
-        empty, with a note, where the sample lacks an input or a value does not fit.
+        """Return the section `tests`: a test that runs the module on the values of the sample and expects nothing of its
+        reply. Empty without a sample, and with a note where the sample lacks an input or a value of it does not fit.
         """
         given: dict[str, Any] = {}
         for name, kind in made.types.items():

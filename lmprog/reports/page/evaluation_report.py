@@ -146,7 +146,9 @@ class EvaluationReport:
         return [*dict.fromkeys(own), *recovered]
 
     def _failures(self, scores: Scores) -> list[str]:
-        """Return lines with the number of runs that failed of each kind by one metric."""
+        """Return a line for each kind of failure by one metric, own failures first, with the number of runs and, unless it may
+        be private, the first message.
+        """
         if self._guarded:
             found = {**scores.failures, **scores.causes}
             return [f"{count} failed ({kind})" for kind, (count, _) in found.items()]
@@ -255,7 +257,9 @@ class EvaluationReport:
         return "highest" if values[0] == high else "lowest" if values[0] == low else "between"
 
     def _answer(self, run: RowScore, place: int, with_calls: bool) -> Answer:
-        """Return the answer of a run for the page; `place` is the place of its column among those with scores."""
+        """Return the answer of a run for the page, with its calls if asked for; where values may be private without error,
+        feedback and calls. `place` is the place of its column among those with scores.
+        """
         outputs = {
             name: short(value)
             for name, value in (run.result.outputs or {}).items()
