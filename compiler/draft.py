@@ -187,13 +187,15 @@ class Draft:
             return None
         if not is_file(path):
             self.report.add(
-                "LMP103", node.place, f"{what} names the file {text}, which does not exist", fix=_near(path)
+                "LMP103", node.place, f"{what} names the file {text}, which does not exist", fix=near_file(path)
             )
             return None
         return path
 
 
-def _near(path: Path) -> str | None:
+def near_file(path: Path) -> str | None:
+    """Return the fix for a file that does not exist: the file beside it with a similar name, else that there is no such
+    folder; None where neither holds."""
     try:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:

@@ -121,11 +121,12 @@ def _of_server(draft: Draft, types: TypeReader, id: str, node: Mapping, entry: M
 
     The server, which is not started here, is added to the draft for `lmprog tools`.
     """
-    from lmprog.compiler.tools.mcp_servers import given_tools, server_of
+    from lmprog.compiler.tools.mcp_servers import described, given_tools, server_of
 
     options = {**settings(draft, entry, f"tool `{id}`"), "folder": entry.source.folder}
-    found = given_tools(draft, types, id, node)
-    draft.named_servers.append(server_of(draft, id, node, options))
+    listing = described(draft, id, entry)
+    found = given_tools(draft, types, id, node, listing)
+    draft.named_servers.append(server_of(draft, id, node, options, listing))
     for given in found:
         _say_untyped(draft, given.id, entry, given.declared)
     kind = kind_of("mcp")

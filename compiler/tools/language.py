@@ -37,7 +37,12 @@ TOOL = Record(
             "tools that an agent can call; else read",
             example="read",
         ),
-        "timeout": Number(above=0, about="Seconds of one call.", default="120", example="10"),
+        "timeout": Number(
+            above=0,
+            about="Seconds of one call; of an MCP server also of its start and of its listing.",
+            default="120",
+            example="10",
+        ),
         "answer_mb": Number(
             above=0,
             about="The longest answer that is read, decoded, in millions of bytes; for http and mcp.",

@@ -65,8 +65,9 @@ class Server:
     it the program takes.
 
     `only` are the names of the tools taken (None: all; empty where a resource or prompt is taken), `locked` is what the
-    lock file holds of it (None: nothing, or the lock file was not needed), `timeout` the seconds that it has for an
-    answer (None: the default).
+    lock file, or the file under `schema`, holds of it (None: nothing, or no file was needed), `timeout` the seconds that
+    it has for an answer (None: the default), and `schema` the file that describes it in place of the lock file (None:
+    there is none).
     """
 
     id: str
@@ -77,8 +78,9 @@ class Server:
     only: tuple[str, ...] | None
     """The tools that the program takes; None for all."""
     locked: Listing | None
-    """The server's entry in the lock file, where one was read."""
+    """The server's entry in the lock file, where one was read; what its schema file describes, if it has one."""
     timeout: float | None = None
+    schema: str | None = None
 
     @property
     def lock(self) -> Path:

@@ -11,6 +11,7 @@ from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.plan import Field, Tool
 from lmprog.compiler.tools.lock_file import Listing, Server, lock_path, of_lists, reached_by, read_lock
+from lmprog.compiler.tools.mcp_commands import not_on_path, report_absent
 from lmprog.compiler.tools.openapi import resolve
 from lmprog.compiler.tools.schemas import Declared, read_document, schema_fields, schema_type, written_result
 from lmprog.compiler.types.lattice import JSON, MESSAGES, STR, Object, Type, without_none
@@ -37,9 +38,16 @@ class Given:
     declared: Declared
 
 
-def given_tools(draft: Draft, types: TypeReader, id: str, whole: Node) -> list[Given]:
+def described(draft: Draft, id: str, node: Node) -> Listing | None:
+    """Return what is known of the server of the entry `id` of `tools`, whose options are `node`: from its schema file, else
+    from the lock file; None where nothing is. Files of its command that do not exist get a finding."""
+    absent = report_absent(draft, id, node)
+    return _schema_file(draft, id, node) if node.get("schema") is not None else _locked(draft, id, node, absent)
+
+
+def given_tools(draft: Draft, types: TypeReader, id: str, whole: Node, listing: Listing | None) -> list[Given]:
     """Return the tools that the entry `id` of `tools` with `mcp`, the node `whole`, stands for: one tool, resource or
-    prompt, the tools under `only`, or all tools of the server, by its schema file or lock file.
+    prompt, the tools under `only`, or all tools of the server, by `listing` (None: nothing is known of it).
 
     What the server does not list gets a finding; where no list is known, the tools under `only` have no known
     parameters. Without `only` such a server gets a finding and gives no tools. The ids of a server's tools are noted in
@@ -50,7 +58,6 @@ def given_tools(draft: Draft, types: TypeReader, id: str, whole: Node) -> list[G
     assert isinstance(node, Node)
     _check_form(draft, id, whole, node)
     named = next((key for key in PARTS if isinstance(node.get(key), Scalar)), None)
-    listing = _schema_file(draft, id, node) if node.get("schema") is not None else _locked(draft, id, node)
     if named is not None:
         part = str(node.value(named))
         return [Given(id, {}, _one(draft, types, id, node, named, part, listing))]
@@ -135,11 +142,12 @@ def _schema_file(draft: Draft, id: str, node: Node) -> Listing | None:
         return None
 
 
-def _locked(draft: Draft, id: str, node: Node) -> Listing | None:
+def _locked(draft: Draft, id: str, node: Node, absent: bool) -> Listing | None:
     """Return the entry of the server `id` in the lock file beside its spec; None where there is none.
 
-    Where the server was reached in another way when it was listed, return its old entry, with a warning. A lock file
-    that cannot be read gets a finding. Each file is read once a compilation.
+    Where the server was reached in another way when it was listed, return its old entry, with a warning, unless `absent`:
+    its command has a finding already. A lock file that cannot be read gets a finding. Each file is read once a
+    compilation.
     """
     path = lock_path(node.source.path)
     if path not in draft.locks:
@@ -153,8 +161,10 @@ def _locked(draft: Draft, id: str, node: Node) -> Listing | None:
     if found is not None:
         return found
     stale = next((each for each in draft.locks[path] if id in each.ids), None)
-    if stale is not None:
+    if stale is not None and not absent:
         message = f"{path.name} describes `{id}` as it was reached before, by another command or address"
+        if (command := not_on_path(node)) is not None:
+            message += f"; there is no command `{command}` on the path"
         fix = f"run lmprog tools {shown_path(draft.path)}"
         draft.report.add(CODE, node.place, message, severity="warning", fix=fix)
     return stale
@@ -169,10 +179,11 @@ def _entry(draft: Draft, id: str, node: Node) -> Listing | None:
     return next((each for each in found if id in each.ids), found[0] if found else None)
 
 
-def server_of(draft: Draft, id: str, whole: Node, settings: Mapping[str, Any]) -> Server:
+def server_of(draft: Draft, id: str, whole: Node, settings: Mapping[str, Any], listing: Listing | None) -> Server:
     """Return how the MCP server of the entry `id` of `tools` is reached, and what the program takes of it.
 
-    `whole` is the entry's node, `settings` are its options and folder.
+    `whole` is the entry's node, `settings` are its options and folder, `listing` is what its schema file describes (None:
+    it has none).
     """
     node = whole.entries["mcp"]
     assert isinstance(node, Node)
@@ -182,8 +193,9 @@ def server_of(draft: Draft, id: str, whole: Node, settings: Mapping[str, Any]) -
         only = (str(one.plain()),)
     elif node.get("resource") is not None or node.get("prompt") is not None:
         only = ()
-    timeout = whole.value("timeout")
-    return Server(id, settings, reached_by(node.plain()), node.place, only, _entry(draft, id, node), timeout)
+    schema = node.value("schema")
+    known = _entry(draft, id, node) if schema is None else listing
+    return Server(id, settings, reached_by(node.plain()), node.place, only, known, whole.value("timeout"), schema)
 
 
 def _report_absent(draft: Draft, id: str, whole: Node, listing: Listing) -> None:

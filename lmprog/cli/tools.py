@@ -30,7 +30,8 @@ MAX_ABOUT = 100
 @output_format("text", "json")
 @with_environment
 def command(specs: tuple[Path, ...], check: bool, style: str) -> None:
-    """Ask the MCP servers of SPECS for their tools, and write these to a lock file that `check` reads.
+    """Ask the MCP servers of SPECS for their tools, and write these to a lock file that `check` reads. What a `schema` file
+    describes is compared with that file, and not written.
 
     Starts the commands under `mcp` in the programs and their sub-programs, as a run would: not for a program that nobody has
     looked at. The lock file of program.yaml is program.lock.json; keep it beside the program.
@@ -48,7 +49,8 @@ def command(specs: tuple[Path, ...], check: bool, style: str) -> None:
     if not check:
         locks = _locks(specs, servers, listed)
         _write(locks)
-    findings = _changes(servers, listed) if check else _left(specs)
+    # Those with a schema file are not in the lock file: no writing of it would mend them.
+    findings = _changes(servers, listed, all_of=check) + ([] if check else _left(specs))
     if style == "json":
         found = [
             {"id": server.id, "server": now.server, "lock": str(server.lock), "tools": list(_taken(server, now))}
@@ -58,7 +60,7 @@ def command(specs: tuple[Path, ...], check: bool, style: str) -> None:
 
         click.echo(json.dumps({"servers": found, **json.loads(render(findings))}, indent=2, ensure_ascii=False))
     else:
-        _say(servers, listed, locks, findings)
+        _say(servers, listed, locks, findings, check)
     sys.exit(1 if any(finding.severity == "error" for finding in findings) else 0)
 
 
@@ -92,6 +94,8 @@ def _locks(specs: Sequence[Path], servers: Sequence[Server], listed: Sequence[Li
     own = {lock_path(spec.resolve()) for spec in specs}
     found: dict[Path, list[Listing]] = {}
     for server, now in zip(servers, listed, strict=True):
+        if server.schema is not None:
+            continue
         there = found.setdefault(server.lock, [])
         same = next((position for position, one in enumerate(there) if replace(one, ids=now.ids) == now), None)
         if same is None:
@@ -118,8 +122,9 @@ def _write(locks: Mapping[Path, Sequence[Listing]]) -> None:
     write_all({path: text_of(listings) for path, listings in locks.items()})
 
 
-def _changes(servers: Sequence[Server], listed: Sequence[Listing]) -> list[Finding]:
-    """Return a finding for each difference between what the servers have listed now and their lock files."""
+def _changes(servers: Sequence[Server], listed: Sequence[Listing], *, all_of: bool) -> list[Finding]:
+    """Return a finding for each difference between what the servers have listed now and their schema files, and with `all_of`
+    their lock files."""
     from lmprog.compiler.findings.finding import Report
     from lmprog.compiler.tools.mcp_servers import CODE
     from lmprog.tools.mcp_listing import differences
@@ -128,6 +133,12 @@ def _changes(servers: Sequence[Server], listed: Sequence[Listing]) -> list[Findi
     for server, now in zip(servers, listed, strict=True):
         for said in differences(server, now):
             fix = "look at what changed, then run lmprog tools without --check"
+            if server.schema is not None:
+                fix = (
+                    f"look at what changed, then write {server.schema} anew, or leave `schema` out and run lmprog tools"
+                )
+            elif not all_of:
+                continue
             report.add(CODE, server.place, said, fix=fix)
     return list(report.settle(unused_ignores=False))
 
@@ -167,19 +178,23 @@ def _say(
     listed: Sequence[Listing],
     locks: Mapping[Path, Sequence[Listing]],
     findings: Sequence[Finding],
+    check: bool,
 ) -> None:
     """Print the tools that the program takes of each server, and the lock files that were written; where none was (`--check`),
     only the findings, or that there are none.
     """
     from lmprog.compiler.yaml.source import shown_path
 
-    for server, now in zip(servers, listed, strict=True) if locks else ():
-        click.echo(f"{server.id}: {now.server}")
+    for server, now in zip(servers, listed, strict=True) if not check else ():
+        described = f" (described by {server.schema}, not by the lock file)" if server.schema is not None else ""
+        click.echo(f"{server.id}: {now.server}{described}")
         for name in _taken(server, now):
             click.echo(f"  {_line(name, now.tools[name])}")
     for path in locks:
         click.echo(f"wrote {shown_path(path)}", err=True)
     for finding in findings:
         click.echo(str(finding))
-    if not locks and not findings:
-        click.echo("the servers are as their lock files say", err=True)
+    if check and not findings:
+        described = any(server.schema is not None for server in servers)
+        files = "lock and schema files" if described else "lock files"
+        click.echo(f"the servers are as their {files} say", err=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,10 @@ from lmprog.tools.mcp_session import command_of
 
 PACKAGES = {"mcp": ("mcp", "httpx2"), "search": ("bm25s", "numpy")}
 """Kind of tool -> packages of an extra that it needs."""
+
+
+PATIENCE = 30.0
+"""Seconds in which another Python must say whether it has a package."""
 
 
 def compiled(spec: Path, lms: Mapping[str, str], overrides: Mapping[str, Any]) -> tuple[Plan | None, Line]:
@@ -119,7 +126,24 @@ def _tool(tool: Tool) -> Line:
     if starts and shutil.which(program) is None:
         fix = f"install it, or write its path: tools.{tool.id.partition('.')[0]}.mcp.command"
         return Line("Program", name, "problem", f"there is no command {program!r} on the path", fix)
+    if starts and (other := _other_python(program)) is not None:
+        fix = f"if the server needs it, install it there, or write the path of a Python that has it: {sys.executable}"
+        return Line("Program", name, "note", f"its command `{program}` is {other}, which has no `mcp`", fix)
     return Line("Program", name, "ok", "its command is there; it is not started" if starts else "it can be called")
+
+
+def _other_python(program: str) -> str | None:
+    """Return the path of the Python that a bare `python` of a server's command stands for, if it cannot import `mcp`; None
+    for another command, and for a Python that can. The server is not started."""
+    if re.fullmatch(r"python[\d.]*", program) is None:
+        return None
+    found = shutil.which(program) or program
+    asked = "import sys, importlib.util as found; sys.exit(found.find_spec('mcp') is None)"
+    try:
+        done = subprocess.run([found, "-I", "-c", asked], capture_output=True, timeout=PATIENCE, cwd="/")
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found if done.returncode == 1 else None
 
 
 def _required(name: str, packages: Iterable[str], missing: Status = "problem") -> Line:

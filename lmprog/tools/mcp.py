@@ -54,7 +54,11 @@ def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[An
             async with asyncio.timeout(STARTING * timeout_of(tool)):
                 client = await connections.get(key, lambda: session(settings, tool))
         except TimeoutError as error:
-            raise ToolUnreachable(f"{tool.id}: the MCP server does not start in time") from error
+            id, seconds = tool.id.partition(".")[0], STARTING * timeout_of(tool)
+            raise ToolUnreachable(
+                f"{tool.id}: the MCP server does not start within {seconds:g} seconds; raise `timeout` of tools.{id}, which "
+                "bounds its start too"
+            ) from error
         except Exception as error:
             raise ToolUnreachable(f"{tool.id}: the MCP server does not start: {hidden(cause(error))}") from error
         try:

@@ -59,7 +59,10 @@ async def _ask(server: Server) -> Listing:
         async with asyncio.timeout(seconds), session(settings, tool) as client:
             return await _listed(server, client)
     except TimeoutError as error:
-        said = f"it did not list its tools within {seconds:g} seconds"
+        said = (
+            f"it did not list its tools within {seconds:g} seconds; raise `timeout` of tools.{server.id}, which bounds its "
+            "start and its listing too"
+        )
         raise InfrastructureError(f"{server.place}: the MCP server of `{server.id}`: {said}") from error
     except Exception as error:
         said = hidden(cause(error))
@@ -97,11 +100,20 @@ async def _all(ask: Callable[..., Awaitable[Any]], key: str) -> list[Any]:
 
 
 def differences(server: Server, now: Listing) -> list[str]:
-    """Return a sentence for each difference between `now`, what a server lists, and `server.locked`, its lock file's entry.
+    """Return a sentence for each difference between `now`, what a server lists, and `server.locked`, its lock file's entry
+    or what its schema file describes.
 
-    Only tools, resources and prompts that the program uses are compared. A server without an entry is one difference.
+    Only tools, resources and prompts that the program uses are compared; of a schema file only the keys that it has. A server
+    without an entry in the lock file is one difference.
     """
     locked = server.locked
+    if server.schema is not None:
+        known = locked.tools if locked is not None else {}
+        names = [name for name in known if server.only is None or name in server.only]
+        listed = {
+            name: {key: entry.get(key) for key in known[name]} for name, entry in now.tools.items() if name in known
+        }
+        return list(_differing(server, "tool", known, listed, names))
     if locked is None:
         return [f"the MCP server of `{server.id}` is not in the lock file {server.lock.name}"]
     if "prompt" in server.settings:

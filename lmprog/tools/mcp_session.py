@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import shlex
+import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import IO, Any
 
 from lmprog.blame import passing
 from lmprog.boundary.bodies import ENCODINGS, bound
+from lmprog.boundary.terminal import printable
 from lmprog.compiler.plan import Tool
 from lmprog.errors import Handled
 from lmprog.tools.results import first_line, most_bytes, too_long
 
 MIN_BYTES = 1_000_000
 """Bytes of a message that are read whatever the limit of results: a server lists its tools in one."""
+
+LOG_BYTES = 65_536
+"""Bytes at the end of a server's log that are looked at where it does not start."""
+SHOWN_LINES = 5
+SHOWN_CHARACTERS = 200
+"""The most lines of the log in a message, and the most characters of each."""
+_FRAME = re.compile(r"^[\s|+-]*(?:File \".*|\^+[\s^~]*$|~[\s^~]*$)?")
+"""The marks of exception groups before a line, and the lines of a traceback that name places in code."""
+_ERROR = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Failure|Exit)\b(?!\w)|error:|fatal:", re.I)
+_NO_MODULE = re.compile(r"No module named '([\w.]+)'")
 
 ADDRESSED = ("command", "args", "url", "env", "headers", "folder")
 """The options by which two tools have the same server."""
@@ -75,7 +90,7 @@ async def _started(settings: dict[str, Any]) -> AsyncIterator[Any]:
     program, *rest = command_of(settings)
     env = {name: str(value) for name, value in settings.get("env", {}).items()}
     server = StdioServerParameters(command=program, args=rest, env=env, cwd=settings["folder"])
-    # What a server logs is not for the terminal, and may hold its secrets; the last line tells why it did not start.
+    # What a server logs is not for the terminal, and may hold its secrets; its end says why it did not start.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         well = False
         try:
@@ -85,9 +100,37 @@ async def _started(settings: dict[str, Any]) -> AsyncIterator[Any]:
         except Exception as error:
             if well:
                 raise
-            log.seek(0)
-            said = log.read().strip()
-            raise RuntimeError(f"{cause(error)}" + (f" ({said.splitlines()[-1][:200]})" if said else "")) from error
+            said = last_words(_end_of(log))
+            why = cause(error) + (f" ({said})" if said else "")
+            raise RuntimeError(why + _other_python(program, env.get("PATH"), said)) from error
+
+
+def last_words(log: str) -> str:
+    """Return the end of a server's log in one line: its last error with the lines that follow, else its last lines; at most
+    SHOWN_LINES (5) lines, without control characters and the frames of tracebacks."""
+    lines = [line for raw in log.splitlines() if (line := _FRAME.sub("", printable(raw)).strip())]
+    errors = [place for place, line in enumerate(lines) if _ERROR.match(line)]
+    shown = lines[errors[-1] :][:SHOWN_LINES] if errors else lines[-SHOWN_LINES:]
+    return " / ".join(line[:SHOWN_CHARACTERS] for line in shown)
+
+
+def _end_of(log: IO[str]) -> str:
+    """Return the last part of a server's log, of which it may have written any amount."""
+    size = os.fstat(log.fileno()).st_size
+    return os.pread(log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES)).decode(errors="replace")
+
+
+def _other_python(program: str, path: str | None, said: str) -> str:
+    """Return what to do about a package that the Python of a server does not have; empty where that is not the reason."""
+    absent = _NO_MODULE.search(said)
+    if absent is None or not os.path.basename(program).startswith("python"):
+        return ""
+    found = shutil.which(program, path=path) or program
+    there = "" if os.path.realpath(found) == os.path.realpath(sys.executable) else f", such as {sys.executable}"
+    return (
+        f"; `{program}` is {found}, which has no `{absent[1]}`: install it there, or write as `command` the path of a Python "
+        f"that has it{there}"
+    )
 
 
 @asynccontextmanager

@@ -90,6 +90,7 @@ FILES = {
     "dev.jsonl": '{"text": "No parcel", "topics": [], "label": "delivery", "category": "refund", "hops": 4}\n',
     "all.csv": "text,label\n" + "".join(f"message {number},refund\n" for number in range(20)),
     "metrics.py": "def same(found: str, wanted: str) -> bool:\n    return found == wanted\n",
+    "shop/server.py": "",
     "shop/tools.py": 'def find(query: str) -> list[str]:\n    """Finds titles."""\n    return [query]\n\n\n'
     "def order_state(query: str) -> list[str]:\n    return []\n",
     "shop/answers.jsonl": '{"title": "Refunds", "text": "Ask within a month."}\n',

@@ -1,0 +1,1 @@
+"""A file to be there: a check starts no server."""
