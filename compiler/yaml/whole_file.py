@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,7 +111,8 @@ def _target(path: Path, private: bool) -> Path:
 
 
 def _scratch(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}.new")
+    """Return the path of the file that is written beside a target, another one in each process and thread."""
+    return target.with_name(f".{target.name}.{os.getpid()}.{threading.get_native_id()}.new")
 
 
 def _opened(scratch: Path, target: Path, private: bool) -> IO[bytes]:

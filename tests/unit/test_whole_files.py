@@ -6,6 +6,7 @@ import ast
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -140,3 +141,15 @@ def test_a_part_takes_the_place_of_what_a_link_leads_to(tmp_path: Path) -> None:
     (tmp_path / "link.part").write_text("new")
     take_place(tmp_path / "link.part", tmp_path / "link")
     assert (tmp_path / "kept").read_text() == "new" and (tmp_path / "link").is_symlink()
+
+
+def test_two_threads_that_write_the_same_file_write_it_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with whole_file(path) as file:
+        file.write(b"one")
+        other = Thread(target=write_whole, args=(path, "another"))
+        other.start()
+        other.join()
+        assert path.read_text() == "another"
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
