@@ -251,10 +251,11 @@ class Program:
         """
         overlay = candidate.as_overlay()
         plan = self.recompile(overlay)
+        remade = self.resources.remade(self.plan.lms, plan.lms)
         return replace(
             self,
             plan=plan,
-            lms={**self.lms, **self.resources.remade(self.plan.lms, plan.lms)},
+            lms={**self.lms, **remade} if remade else self.lms,
             resources=replace(self.resources),
             recompile=lambda change: self.recompile(laid_over(overlay, change)),
         )
