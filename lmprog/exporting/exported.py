@@ -101,7 +101,8 @@ def exported_modules(plan: Plan) -> list[ExportedModule]:
     found: dict[str, ExportedModule] = {}
     for prefix, its, module in _called(plan, ""):
         name = prefix + module.id
-        while name in found:
+        # Some forms write names in capitals, and some disks tell no case apart.
+        while name.lower() in map(str.lower, found):
             name += "_"
         found[name] = _exported(name, its, module)
     return list(found.values())

@@ -66,14 +66,16 @@ class Session:
         self.rows.retry()
         before = self.snapshot
         try:
-            self.snapshot = self._compiled(before)
+            found = self._compiled(before)
         except (LmprogError, OSError) as error:
-            self.snapshot = replace(before, findings=(), broken=True, defect=str(error))
+            found = replace(before, findings=(), broken=True, defect=str(error))
         except Exception as error:
             # A defect of lmprog's, which must not end the watching: the next change of the file may avoid it.
             traceback.print_exc()
             defect = f"lmprog failed on this file ({type(error).__name__}: {error}); the terminal has the traceback"
-            self.snapshot = replace(before, findings=(), broken=True, defect=defect)
+            found = replace(before, findings=(), broken=True, defect=defect)
+        with self._moved:
+            self.snapshot = found
         self.tell()
 
     def follow(self, stopped: threading.Event) -> None:
@@ -83,7 +85,8 @@ class Session:
 
     def _on_rows(self) -> None:
         """Make a new snapshot with the same values, so that the page is made anew with rows that took long to read."""
-        self.snapshot = replace(self.snapshot)
+        with self._moved:  # or it could put back a snapshot that `refresh` replaces meanwhile
+            self.snapshot = replace(self.snapshot)
         self.tell()
 
     def tell(self) -> None:

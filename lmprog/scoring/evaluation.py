@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, overload
 
@@ -18,7 +19,7 @@ from lmprog.runtime.program import Program
 from lmprog.runtime.result import Result
 from lmprog.runtime.writes import refuse_writes
 from lmprog.scoring.data import default_metric, rows_of
-from lmprog.scoring.metrics import MetricFailed, Score, Scorer
+from lmprog.scoring.metrics import MetricFailed, Score, Scorer, scorers_of
 from lmprog.scoring.rerun import run_again
 from lmprog.scoring.scores import Outages, RowScore, Scores, doubt
 from lmprog.traces.record import Record
@@ -43,7 +44,7 @@ async def score_rows(
     `on_row` is called with each score before it is yielded (None: nothing is). Raises UsageError for an unknown metric or an
     empty list of them, and BudgetExceeded for a spent budget.
     """
-    scorers = [Scorer(program, id) for id in ([metric] if isinstance(metric, str) else dict.fromkeys(metric))]
+    scorers = scorers_of(program, [metric] if isinstance(metric, str) else metric)
     if not scorers:
         raise UsageError("name a metric: an empty list of them scores nothing")
     window = concurrency or program.concurrency
@@ -51,12 +52,14 @@ async def score_rows(
         chosen = replace(options or RunOptions(), rollout=repeat)
         lost: list[RowScore] = []
         others = False
-        async for row_score in _once(program, scorers, rows, chosen, concurrency, window):
-            if row_score.lost:
-                lost.append(row_score)
-            else:
-                others = True
-                yield _reported(row_score, on_row)
+        # Closed at once where `on_row` raises, so that no run goes on.
+        async with aclosing(_once(program, scorers, rows, chosen, concurrency, window)) as once:
+            async for row_score in once:
+                if row_score.lost:
+                    lost.append(row_score)
+                else:
+                    others = True
+                    yield _reported(row_score, on_row)
 
         async def again(place: int, before: RowScore, chosen: RunOptions = chosen) -> RowScore:
             row = rows[before.row]
@@ -84,7 +87,7 @@ async def _once(
     options: RunOptions,
     concurrency: int | None,
     window: int,
-) -> AsyncIterator[RowScore]:
+) -> AsyncGenerator[RowScore, None]:
     """Run and score each row once, in the order of the rows."""
     scoring: deque[asyncio.Task[RowScore]] = deque()
     stream = program.stream(rows, options=options, concurrency=concurrency)

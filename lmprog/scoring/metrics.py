@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -218,6 +218,17 @@ class Scorer:
             lms = ours.resources.inner_lms(judge, ours.plan, ours.lms)
             self._judges[id] = Program(judge, lms, ours.recompile, ours.resources, ours.runner)
         return self._judges[id]
+
+
+def scorers_of(program: Program, metrics: Iterable[str]) -> list[Scorer]:
+    """Return a scorer for each of the metrics (ids, each once), in their order, which all call Python metrics in one thread.
+
+    Raises UsageError for a metric that the program does not have.
+    """
+    found = [Scorer(program, id) for id in dict.fromkeys(metrics)]
+    for scorer in found[1:]:
+        scorer._thread = found[0]._thread
+    return found
 
 
 @dataclass(frozen=True)

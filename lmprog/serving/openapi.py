@@ -143,7 +143,7 @@ def _run(plan: Plan) -> dict[str, Any]:
             "required": True,
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Inputs"}}},
         },
-        "responses": {"200": answer, **_refusals(kind for kind in KINDS if kind not in OF_FEEDBACK)},
+        "responses": {"200": answer, **_refusals(kind for kind in KINDS if kind not in (*OF_FEEDBACK, "no_model"))},
     }
 
 

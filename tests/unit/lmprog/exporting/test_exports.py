@@ -386,3 +386,23 @@ def test_demos_that_are_chosen_for_a_call_are_refused(write: Callable[..., Path]
     assert plan is not None
     with pytest.raises(UsageError, match="the module `a` chooses its demos for each call"):
         exported_texts(plan, "python")
+
+
+def test_modules_whose_names_differ_by_case_alone_get_names_of_their_own(write: Callable[..., Path]) -> None:
+    ask = "{lm: m, inputs: {t: str}, outputs: {o: str}, instructions: "
+    step = 'with: {t: "${{ inputs.t }}"}}'
+    plan = compile_file(
+        write(f"""
+            lmprog: 1
+            name: a
+            lms: {{m: {{model: openai/a}}}}
+            inputs: {{t: str}}
+            modules: {{ask: {ask}One.}}, Ask: {ask}Two.}}}}
+            steps: {{one: {{module: ask, {step}, two: {{module: Ask, {step}}}
+            outputs: {{o: "${{{{ steps.one.o + steps.two.o }}}}"}}
+        """)
+    ).plan
+    assert plan is not None
+    assert [*exported_texts(plan, "jinja").texts] == ["ask.jinja", "Ask_.jinja"]
+    code = exported_texts(plan, "langchain").texts["prompts.py"]
+    assert all(re.search(rf"^{name} = ", code, re.MULTILINE) for name in ("ASK", "ASK_"))

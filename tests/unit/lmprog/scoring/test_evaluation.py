@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 import lmprog
-from lmprog import LmprogError, ProviderError, UsageError, evaluate
+from lmprog import Completion, LmprogError, ProviderError, UsageError, evaluate
 from lmprog.compiler.spec_tests import GateTest
 from lmprog.reports.scores import Evaluation, document, lines
+from lmprog.runtime.options import RunOptions
 from lmprog.runtime.result import Result
-from lmprog.scoring.evaluation import RowScore, Scores, aevaluate
+from lmprog.scoring.evaluation import RowScore, Scores, aevaluate, scored_by
+from lmprog.scoring.metrics import scorers_of
 from lmprog.scoring.testing import Outcome, outcomes
 
 SPEC = """
@@ -29,6 +31,11 @@ SPEC = """
     data: {dev: dev.jsonl}
     metrics:
       exact: {python: "./metrics.py:exact", with: {number: "${{ outputs.number }}", wanted: "${{ row.wanted }}"}}
+"""
+HERE = """
+    import threading, lmprog
+    def exact(number, wanted):
+        return lmprog.Score(1, str(threading.get_ident()))
 """
 ROWS = [{"text": str(index), "wanted": index % 2} for index in range(6)]
 
@@ -214,3 +221,34 @@ def test_a_repeated_run_keeps_the_calls_before_it_by_every_metric_and_in_a_gate(
         return [outcome async for outcome in outcomes(made, Path("a.yaml"), [GateTest("gate", "dev", "exact", 0.0)])]
 
     assert [len(outcome.records) for outcome in asyncio.run(run())] == [2]
+
+
+def test_no_run_goes_on_where_the_callback_raises(counting) -> None:
+    class Waiting:
+        async def complete(self, request: Any) -> Completion:
+            if said(request) not in ("0", "1"):
+                await asyncio.Event().wait()
+            return Completion(text="0")
+
+    def stop(row: RowScore) -> None:
+        raise KeyError("stop")
+
+    async def run() -> set[Any]:
+        with pytest.raises(KeyError, match="stop"):
+            await aevaluate(counting(lm=Waiting()), ROWS, "exact", on_row=stop, concurrency=2)
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert asyncio.run(run()) == set()
+
+
+def test_metrics_of_one_evaluation_share_a_thread(program, write) -> None:
+    write('{"text": "0", "wanted": 0}\n', "dev.jsonl")
+    exact = SPEC.rstrip().splitlines()[-1]
+    made = program(f"{SPEC.rstrip()}\n{exact.replace('exact: ', 'same: ')}\n", metrics__py=HERE)
+    result = Result({"number": 0}, ())
+
+    async def run() -> set[int]:
+        scored = await scored_by(scorers_of(made, ["exact", "same"]), ROWS[0], result, 0, RunOptions())
+        return {int(each.feedback or 0) for each in (scored, *scored.others.values())}
+
+    assert len(asyncio.run(run())) == 1
