@@ -12,7 +12,7 @@ from lmprog.compiler.findings.finding import nearest
 from lmprog.compiler.modules import listed_demos
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.rows.feedback import FEEDBACK_COLUMNS
-from lmprog.compiler.rows.files import Row
+from lmprog.compiler.rows.files import Row, row_place
 from lmprog.compiler.types.lattice import JSON, Enum, Optional, Type, mismatch, without_none
 from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Sequence
 
@@ -47,7 +47,8 @@ def _split(draft: Draft, plan: Plan, split: str, rows: list[Row]) -> None:
         draft.report.add("LMP601", place, message, severity="warning", fix=fix)
     empty = {index for index, row in enumerate(rows) if all(value in (None, "", [], {}) for value in row.values())}
     if empty:
-        message = f"the {split} data have {len(empty)} empty row(s), the first is row {min(empty)}"
+        place_of = _line(plan, split, min(empty))
+        message = f"the {split} data have {len(empty)} empty row(s), the first is row {min(empty)}{place_of}"
         draft.report.add("LMP601", place, message, fix="remove them")
     seen: dict[Hashable, int] = {}
     repeated: list[tuple[int, int]] = []
@@ -57,7 +58,8 @@ def _split(draft: Draft, plan: Plan, split: str, rows: list[Row]) -> None:
             repeated.append((first, index))
     if repeated:
         first, again = repeated[0]
-        message = f"the {split} data have {len(repeated)} row(s) twice; row {again} is row {first} again"
+        said = f"row {again} is row {first} again{_line(plan, split, again)}"
+        message = f"the {split} data have {len(repeated)} row(s) twice; {said}"
         draft.report.add("LMP601", place, message, severity="warning", fix="remove them")
 
 
@@ -88,11 +90,11 @@ def _columns(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place
                 fix = f"columns: {', '.join(sorted(columns))}; rename one with columns: {{{name}: ...}}"
                 draft.report.add("LMP601", place, message, fix=fix)
             continue
-        _values(draft, split, rows, name, field.type, place, field.has_default)
+        _values(draft, plan, split, rows, name, field.type, place, field.has_default)
     _labels(draft, plan, split, rows, place)
     for name, kind in plan.output_types.items():
         if name in columns and name not in plan.inputs and isinstance(without_none(kind), Enum):
-            _values(draft, split, rows, name, kind, place, True)
+            _values(draft, plan, split, rows, name, kind, place, True)
 
 
 def _renamed(draft: Draft, plan: Plan, name: str) -> bool:
@@ -116,10 +118,20 @@ def _labels(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place)
             isinstance(value, str) and value in kind.members for value in found
         ) * 2 > len(found):
             # Most are labels of this enum, so that this is what the column is.
-            _values(draft, split, rows, columns[0], kind, place, True)
+            _values(draft, plan, split, rows, columns[0], kind, place, True)
 
 
-def _values(draft: Draft, split: str, rows: list[Row], name: str, kind: Type, place: Place, lax: bool) -> None:
+def _line(plan: Plan, split: str, index: int) -> str:
+    """Return the file and line of a row of a split as they stand behind a message; empty where the split is not the rows of
+    a file in their order."""
+    source = plan.data[split]
+    whole = not source.where and source.share is None
+    return row_place(source.path, index) if whole and source.path is not None else ""
+
+
+def _values(
+    draft: Draft, plan: Plan, split: str, rows: list[Row], name: str, kind: Type, place: Place, lax: bool
+) -> None:
     wrong: list[tuple[int, str]] = []
     for index, row in enumerate(rows):
         value = row.get(name)
@@ -130,7 +142,8 @@ def _values(draft: Draft, split: str, rows: list[Row], name: str, kind: Type, pl
             wrong.append((index, problem))
     if wrong:
         index, problem = wrong[0]
-        message = f"the column `{name}` of the {split} data is no {kind} in {len(wrong)} row(s): row {index}: {problem}"
+        said = f"row {index}: {problem}{_line(plan, split, index)}"
+        message = f"the column `{name}` of the {split} data is no {kind} in {len(wrong)} row(s): {said}"
         draft.report.add("LMP601", place, message)
 
 
@@ -156,7 +169,8 @@ def _overlap(draft: Draft, plan: Plan) -> None:
         shared = [(index, known[key(row)]) for index, row in enumerate(rows) if key(row) in known]
         if shared:
             index, first = shared[0]
-            message = f"{len(shared)} row(s) of the {split} data are in train too; row {index} is train row {first}"
+            said = f"row {index} is train row {first}{_line(plan, split, index)}"
+            message = f"{len(shared)} row(s) of the {split} data are in train too; {said}"
             fix = "a score on rows that were trained on says nothing: remove them from one side"
             draft.report.add("LMP602", _place(draft, split), message, fix=fix)
 
@@ -184,7 +198,8 @@ def _marks(draft: Draft, plan: Plan) -> None:
         for index, row in enumerate(rows):
             marked = next((n for n in plan.inputs if isinstance(row.get(n), str) and _MARKS.search(row[n])), None)
             if marked is not None:
-                message = f"row {index} of the {split} data has template marks in `{marked}`: they are sent as they are"
+                said = f"they are sent as they are{_line(plan, split, index)}"
+                message = f"row {index} of the {split} data has template marks in `{marked}`: {said}"
                 draft.report.add("LMP803", _place(draft, split), message)
                 break
 

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,27 @@ def read_file(path: Path, texts: Collection[str] = ()) -> Iterator[Row]:
         raise RowsError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise RowsError(f"cannot read {path}: it is {_encoding(path)}; save it as UTF-8") from error
+
+
+def row_place(path: Path, index: int) -> str:
+    """Return the place of the row number `index` (from 0) of a jsonl, csv or tsv file as it stands behind a message, as
+    ` (dev.jsonl:5)` with the line from 1; empty where it is not known. The file is read up to that row."""
+    try:
+        with opened(path, newline="") as text:
+            if path.suffix.lower() == ".jsonl":
+                numbers = (number for number, written in enumerate(text, start=1) if written.strip())
+            elif path.suffix.lower() in (".csv", ".tsv"):
+                import csv
+
+                reader = csv.reader(text, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+                next(reader, None)
+                numbers = (reader.line_num for fields in reader if any(fields))
+            else:
+                return ""
+            line = next(islice(numbers, index, None), None)
+    except (OSError, ValueError):
+        return ""
+    return f" ({path.name}:{line})" if line is not None else ""
 
 
 def as_column(value: Any, kind: Type) -> Any:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler.declarations import settings
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.findings.finding import suggestion
+from lmprog.compiler.findings.finding import shown_value, suggestion
 from lmprog.compiler.plan import HubRows, Tool
-from lmprog.compiler.rows.files import RowsError, as_column, read_file
+from lmprog.compiler.rows.files import Row, RowsError, as_column, read_file, row_place
 from lmprog.compiler.tools.kinds import BUILT_IN, ToolKind, kind_of
 from lmprog.compiler.tools.language import TOOL
 from lmprog.compiler.types.lattice import STR, UNKNOWN, ListOf, Object, Type, mismatch
 from lmprog.compiler.types.python_reference import ImportFailed, PythonReference, reference
 from lmprog.compiler.types.signatures import Signature, signature
 from lmprog.compiler.types.syntax import TypeReader
+from lmprog.compiler.yaml.files import state_of
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence, from_plain
 
 if TYPE_CHECKING:
@@ -237,20 +239,58 @@ def _columns(draft: Draft, id: str, node: Mapping, path: Path, result: Type) -> 
     """Report the columns of a search that the first row of its corpus, the file `path`, does not have or has as another
     type than `result` says, and a file that cannot be read. `node` holds the search's options."""
     try:
-        first = next(read_file(path), None)
+        rows = _checked_rows(path)
     except RowsError as error:
         draft.report.add("LMP601", node.entries["corpus"].place, f"tool `{id}`: {error}")
         return
+    first = rows[0] if rows else None
+    named: list[str] = []
     for key in ("text", "key", "columns"):
         written = node.get(key)
         names = written.keys.values() if isinstance(written, Mapping) else (written,)
         for entry in written.items if isinstance(written, Sequence) else names:
+            if first is not None and isinstance(entry, Scalar) and entry.value in first:
+                named.append(str(entry.value))
             if first is not None and isinstance(entry, Scalar) and entry.value not in first:
                 message = f"`{key}` of tool `{id}` names the column `{entry.value}`, which {path.name} does not have"
                 draft.report.add("LMP601", entry.place, message, fix=suggestion(str(entry.value), first, "columns"))
+    _entries(draft, id, node, path, rows, named)
     typed = dict(result.item.fields) if isinstance(result, ListOf) and isinstance(result.item, Object) else {}
     for name, kind in typed.items():
         wrong = mismatch(as_column(first[name], kind), kind) if first is not None and name in first else None
         if wrong:
             message = f"the column `{name}` of tool `{id}` is another type in {path.name}: {wrong}"
             draft.report.add("LMP601", node.key_place("columns"), message, fix=f"write {name}: with its type")
+
+
+CHECKED_BYTES = 1_000_000
+"""The size of the largest corpus all of whose rows are checked; of a larger one the first is, so that a check stays fast."""
+CHECKED_ROWS = 10_000
+
+
+def _checked_rows(path: Path) -> list[Row]:
+    """Return the rows of a corpus that a check looks at: all of a small file, else the first. Raises RowsError for a line that
+    cannot be read among these."""
+    size = state_of(path)
+    small = size is not None and size[1] <= CHECKED_BYTES
+    return list(islice(read_file(path), CHECKED_ROWS if small else 1))
+
+
+def _entries(draft: Draft, id: str, node: Mapping, path: Path, rows: list[Row], named: list[str]) -> None:
+    """Report the first row of a corpus without one of the columns `named`, which ends each search, and an `id` that several
+    rows have. `node` holds the search's options."""
+    place = node.entries["corpus"].place
+    for index, row in enumerate(rows):
+        absent = next((name for name in named if name not in row), None)
+        if absent is not None:
+            message = f"tool `{id}`: row {index} has no column `{absent}`{row_place(path, index)}"
+            draft.report.add("LMP601", place, message, fix="add it; null is a value")
+            break
+    seen: dict[str, int] = {}
+    for index, row in enumerate(rows if "id" in named else ()):
+        before = seen.setdefault(repr(row.get("id")), index)
+        if before != index and "id" in row:
+            said = f"{shown_value(row['id'])}{row_place(path, index)}"
+            message = f"tool `{id}`: row {index} has the id of row {before}: {said}"
+            draft.report.add("LMP601", place, message, severity="warning", fix="give each row an id of its own")
+            break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -79,7 +80,7 @@ def text(program: str, forecast: Forecast, budget: Mapping[str, float]) -> None:
 def _training(fee: TrainingFee) -> str:
     """Return a sentence on what the training of an LM by its provider costs at most, and by which price."""
     tokens = "an unknown number of" if fee.most is None else f"{fee.most:,.0f}"
-    cost = "" if fee.usd is None else f", ${fee.usd:,.2f} ({fee.basis})"
+    cost = "" if fee.usd is None else f", ${_dollars(fee.usd)} ({fee.basis})"
     return (
         f"training {fee.lm.id} at its provider: at most {tokens} tokens in all epochs{cost}; its time is not included"
     )
@@ -143,9 +144,14 @@ def _basis(forecast: Forecast) -> str:
 
 def _cells(part: Part) -> tuple[str, ...]:
     """Return the cells of a part's row in the table."""
-    usd = "unknown" if part.usd is None else f"{part.usd:,.2f}"
+    usd = "unknown" if part.usd is None else _dollars(part.usd)
     tokens = ("unknown" if value is None else f"{value:,.0f}" for value in (part.prompt_tokens, part.completion_tokens))
     return part.name, f"{part.lm_calls:,}", *tokens, usd, _duration(part.seconds)
+
+
+def _dollars(usd: float) -> str:
+    """Return an amount of USD with cents; `< 0.01` for one below a cent that is not zero."""
+    return "< 0.01" if 0 < usd < 0.01 else f"{usd:,.2f}"
 
 
 def _duration(seconds: float | None) -> str:
@@ -153,7 +159,7 @@ def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "unknown"
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{math.ceil(seconds)} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 

@@ -190,7 +190,9 @@ def _seconds(part: Part, rates: Mapping[str, float], window: int) -> float | Non
             seconds += here
             continue
         pressed, used = lm.limits, _sum([of_lm.prompt_tokens, of_lm.completion_tokens])
-        needed = [of_lm.lm_calls * SECONDS_PER_CALL / min(window, pressed.concurrency or window)]
+        # However many calls are at work at a time, none is faster than one.
+        at_a_time = min(window, pressed.concurrency or window, max(1, of_lm.lm_calls))
+        needed = [of_lm.lm_calls * SECONDS_PER_CALL / at_a_time]
         if pressed.requests_per_minute:
             needed.append(of_lm.lm_calls / pressed.requests_per_minute * 60)
         if pressed.tokens_per_minute and used is not None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from lmprog.aio.threads import awaited_whole, in_thread
 from lmprog.compiler.plan import HubRows, Tool
-from lmprog.compiler.rows.files import Row, RowsError, as_column, read_file
+from lmprog.compiler.rows.files import Row, RowsError, as_column, read_file, row_place
 from lmprog.compiler.rows.reading import read_hub
 from lmprog.compiler.types.lattice import ListOf, Object
 from lmprog.compiler.yaml.whole_file import whole_file, whole_folder
@@ -157,7 +157,8 @@ def _make(corpus: Path | HubRows, text: tuple[str, ...], returned: Returned, fol
             absent = next((column for column in wanted if column not in row), None)
             if absent is not None:
                 has = ", ".join(map(str, row))
-                raise RowsError(f"{name}: row {position} has no column {absent!r}; it has {has}")
+                place = row_place(corpus, position) if isinstance(corpus, Path) else ""
+                raise RowsError(f"{name}: row {position} has no column {absent!r}; it has {has}{place}")
             entry = str(row[returned]) if isinstance(returned, str) else {column: row[column] for column in returned}
             entries.write(f"{json.dumps(entry)}\n".encode())
             ends.append(entries.tell())
