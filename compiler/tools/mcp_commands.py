@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from lmprog.compiler.draft import Draft, near_file
+from lmprog.compiler.findings.finding import Severity
 from lmprog.compiler.yaml.files import followed, refusal
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
@@ -29,7 +30,7 @@ def report_absent(draft: Draft, id: str, node: Mapping) -> bool:
             continue
         absent = True
         what = "starts" if place == 0 else "starts a server from"
-        severity = "warning" if PurePath(word).is_absolute() else "error"
+        severity: Severity = "warning" if PurePath(word).is_absolute() else "error"
         message = f"tool `{id}` {what} `{word}`, which does not exist"
         draft.report.add("LMP103", written.place, message, severity=severity, fix=near_file(path))
     return absent

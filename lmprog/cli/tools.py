@@ -195,6 +195,5 @@ def _say(
     for finding in findings:
         click.echo(str(finding))
     if check and not findings:
-        described = any(server.schema is not None for server in servers)
-        files = "lock and schema files" if described else "lock files"
+        files = "lock and schema files" if any(server.schema is not None for server in servers) else "lock files"
         click.echo(f"the servers are as their {files} say", err=True)

@@ -121,7 +121,7 @@ def differences(server: Server, now: Listing) -> list[str]:
     if "resource" in server.settings:
         before, after = {**locked.resources, **locked.templates}, {**now.resources, **now.templates}
         return list(_differing(server, "resource", before, after, sorted(before)))
-    names = sorted({**locked.tools, **now.tools}) if server.only is None else server.only
+    names = sorted({**locked.tools, **now.tools}) if server.only is None else list(server.only)
     return list(_differing(server, "tool", locked.tools, now.tools, names))
 
 
