@@ -16,7 +16,7 @@ from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.findings.near_misses import check_backend, check_model, check_parameters
 from lmprog.compiler.fitting import fit
 from lmprog.compiler.hub import FORM, HUB, as_model, parse
-from lmprog.compiler.plan import LM, AdapterReference, Cache, Export, Limits
+from lmprog.compiler.plan import LM, AdapterReference, Cache, Export, Limits, Load
 from lmprog.compiler.shape import Number
 from lmprog.compiler.types.lattice import UNKNOWN, Object, Type, type_of
 from lmprog.compiler.yaml.files import NotRead, read_text, refusal
@@ -143,6 +143,7 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         cache=_cache(node),
         adapter_store=adapter_store(draft, node.get("adapter_store"), model, what),
         weights=_weights(draft, node, model, what),
+        load=_load(draft, node, model, what, rebound is not None),
     )
 
 
@@ -186,6 +187,22 @@ def _weights(draft: Draft, node: Mapping, model: str, what: str) -> str | None:
             "LMP701", node.entries["weights"].place, message, fix=f"write hf/{model.removeprefix(VLLM_PREFIX)}"
         )
     return weights
+
+
+def _load(draft: Draft, node: Mapping, model: str, what: str, rebound: bool) -> Load | None:
+    """Return how a model is loaded; None for as its files have it.
+
+    Reports models that cannot be loaded so; one that was bound in place of the program's is loaded as it is.
+    """
+    load: Load | None = node.value("load")
+    if load is None or model.startswith("hf/"):
+        return load
+    if not rebound:
+        message = f"`load` of {what} is for models that are read from their files here, and `{model}` is not"
+        if model.startswith("embedded/"):
+            message = f"`load` of {what}: `{model}` comes in 4 bits of another kind already, and is computed in bf16"
+        draft.report.add("LMP101", node.entries["load"].place, message, fix="leave load out, or name an hf/ model")
+    return None
 
 
 def read_export(draft: Draft) -> Export | None:

@@ -86,6 +86,8 @@ class AdapterStore:
     """The name of the same place on the servers."""
 
 
+Load = Literal["4bit"]
+"""Ways to load a model in this process other than as its files have it."""
 BATCH_SHARE = 0.5
 """The price of a call in a provider's batch, as a share of that of other calls."""
 
@@ -122,6 +124,8 @@ class LM:
     """The place where its servers find adapters; None where they see the folders of this machine."""
     weights: str | None = None
     """The model (`hf/...`) to load in this process for training, where a vLLM server serves it."""
+    load: Load | None = None
+    """The way to load the model in this process; None for as its files have it."""
     batch: bool = False
     """True if its calls wait for a batch of the provider, at BATCH_SHARE of the price."""
     balance: tuple[LM, ...] = ()
@@ -148,6 +152,11 @@ class LM:
     def runs_here(self) -> bool:
         """True if the model runs in this process (`embedded/...`, `hf/...`, or a local backend of another package)."""
         return self.backend.local
+
+    @property
+    def base(self) -> str:
+        """The name of the weights that answer without an adapter: the model's, with `:4bit` where it is loaded so."""
+        return self.model if self.load is None else f"{self.model}:{self.load}"
 
     @property
     def trained_as(self) -> str | None:

@@ -91,6 +91,12 @@ LM = Record(
             default="the weights cannot be tuned",
             example="hf/Qwen/Qwen3-8B",
         ),
+        "load": Choice(
+            ("4bit",),
+            about="How an hf/ model is loaded in this process: 4bit keeps the weights of its linear layers in 4 bits.",
+            default="as its files have it",
+            example="4bit",
+        ),
         "context": Number(
             whole=True,
             least=1,

@@ -17,6 +17,7 @@ from lmprog.compiler.lm_plan import AdapterStore as AdapterStore
 from lmprog.compiler.lm_plan import Cache as Cache
 from lmprog.compiler.lm_plan import Fleet as Fleet
 from lmprog.compiler.lm_plan import Limits as Limits
+from lmprog.compiler.lm_plan import Load as Load
 from lmprog.compiler.spec_tests import ExampleTest, GateTest
 from lmprog.compiler.types.lattice import Type
 from lmprog.compiler.types.python_reference import PythonReference

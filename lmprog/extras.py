@@ -33,6 +33,7 @@ EXTRA_OF = {
     **dict.fromkeys(("pygls", "lsprotocol"), "lsp"),
     "opentelemetry": "otel",
     "ray": "ray",
+    "bitsandbytes": "4bit",
     "mlflow": "mlflow",
     "wandb": "wandb",
 }
@@ -48,6 +49,7 @@ BRINGS = {
     "mcp": "tools of MCP servers",
     "lsp": "lmprog lsp: editors that know the language",
     "ray": "runs on the workers of a Ray cluster: --on ray",
+    "4bit": "models in this process with their weights in 4 bits: load: 4bit",
     "otel": "traces to an OpenTelemetry collector",
     "mlflow": "reports of optimizations to MLflow: report_to",
     "wandb": "reports of optimizations to Weights & Biases: report_to",

@@ -43,6 +43,8 @@ def _wrong(plan: Plan, optimize: Optimize, here: dict[str, LM], lm: LM) -> tuple
     models = {each.id for each in here.values()}
     if len(models) > 1:
         return f"trains one model, not {len(models)}", "leave the weights of the others out of tune:"
+    if lm.load is not None:
+        return f"`load: {lm.load}` of `{lm.id}` keeps its weights as they are", "leave load out, or full"
     if optimize.adapters == "per_module":
         return "adapters: per_module wants an adapter for each module", "leave adapters out"
     if not lm.runs_here:

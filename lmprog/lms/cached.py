@@ -43,7 +43,7 @@ class CachedLM:
             cache = answer_cache(folder_of(declared, self._declared.id), declared.shared)
             self._kept = ResponseCache(cache), self._where()
         answers, served = self._kept
-        completion, kept = await answers.complete(self.lm, request, self._declared.model, served)
+        completion, kept = await answers.complete(self.lm, request, self._declared.base, served)
         if not kept:
             return completion
         return replace(completion, usage=replace(completion.usage or Usage(), usd=0.0), cached=True)

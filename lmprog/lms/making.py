@@ -51,6 +51,8 @@ class _OnFirstUse:
         """Raise MissingExtra where the LM needs packages that are not installed."""
         model = self.declared.model
         backend = self.declared.backend
+        if self.declared.load is not None:
+            require(("bitsandbytes",), f"{model!r} with `load: {self.declared.load}`")
         if backend.packages:
             require(backend.packages, f"{model!r} runs in this process, which" if backend.local else f"{model!r}")
         elif backend.make == API and not is_direct(self.declared):

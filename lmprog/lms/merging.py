@@ -51,6 +51,11 @@ def merges_of(plan: Plan) -> list[Merge]:
         fix = "name the overlay of a program whose weights `lmprog optimize` has tuned"
         raise UsageError(f"{plan.name} has no adapter, so there is nothing to merge; {fix}")
     for merge in found:
+        if (load := plan.lms[merge.lm].load) is not None:
+            raise LmprogError(
+                f"the adapter of {merge.lm!r} was trained on weights with `load: {load}`, and merged into those of the files "
+                "it would make another model than the one that was scored; train it without `load`, or use it as an adapter"
+            )
         if plan.lms[merge.lm].trained_as is None:
             fix = f"name the model that it serves, as --lm {merge.lm}=hf/ORGANIZATION/MODEL"
             raise LmprogError(

@@ -88,7 +88,7 @@ class RunResponseCache:
         """
         if declared is None or declared.runs_here or has_no_digest(request):
             return await lm.complete(request)
-        completion, _ = await self._kept.complete(lm, request, declared.model)
+        completion, _ = await self._kept.complete(lm, request, declared.base)
         return completion
 
 

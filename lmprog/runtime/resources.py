@@ -48,7 +48,7 @@ class ReadyModule:
             builder_of(plan, module),
             Object(tuple((name, field.type) for name, field in module.outputs.items())),
             adapter,
-            weights_of(lm.model, adapter),
+            weights_of(lm.base, adapter),
         )
 
 

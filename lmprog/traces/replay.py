@@ -105,12 +105,12 @@ class ReplayLM:
     """An LM that answers from a recording: with the same reply, or the same failure of the provider."""
 
     def __init__(self, recording: Recording, declared: Declared) -> None:
-        self._recording, self._model = recording, declared.model
+        self._recording, self._base = recording, declared.base
 
     async def complete(self, request: Request) -> Completion:
         """Return the recorded reply to an equal request, and give its whole text to `request.on_text`. Raises ReplayMiss
         where the recording does not hold it, and ProviderError where the recorded call failed at the provider."""
-        record = self._recording.reply(weights_of(self._model, request.adapter), request)
+        record = self._recording.reply(weights_of(self._base, request.adapter), request)
         await _cut_short(record, self._recording.path)
         if "finish_reason" not in record and record.get("error") is not None:
             raise ProviderError(record["error"])

@@ -130,7 +130,7 @@ class Policy:
     @property
     def answering(self) -> frozenset[str]:
         """The names of the weights that the program uses now (`Invocation.weights`)."""
-        return frozenset(weights_of(self.start.plan.lms[a.lm].model, ref) for a, ref in self._answering.items())
+        return frozenset(weights_of(self.start.plan.lms[a.lm].base, ref) for a, ref in self._answering.items())
 
     async def show(self, step: int) -> None:
         """Load the weights after `step` on the vLLM servers that sample, and make `program` name them there; do nothing where

@@ -41,24 +41,25 @@ may follow from. Turns and not seconds: on a busy machine both the tool and the 
 
 Waiting = tuple[Request, "asyncio.Future[Completion]"]
 
-_loaded: dict[tuple[str, bool], LocalLM] = {}
-"""Loaded models by name, and by whether they are without values (`structure.py`)."""
+_loaded: dict[tuple[str, plan.Load | None, bool], LocalLM] = {}
+"""Loaded models by name, by how they are loaded, and by whether they are without values (`structure.py`)."""
 _turns = PerLoop(asyncio.Lock)
 """A lock for each event loop, so that its local models answer one after the other: otherwise which requests share a batch
 would depend on which model is done first."""
 
 
-def shared(model: str) -> LocalLM:
-    """Return the LM for a local model, loaded once in this process: all programs that name the model share its weights."""
-    kept = model, structure.alone()
+def shared(model: str, load: plan.Load | None = None) -> LocalLM:
+    """Return the LM for a local model, loaded as `load` says (None: as it is), once in this process: all programs that name
+    the model so share its weights."""
+    kept = model, load, structure.alone()
     if kept not in _loaded:
-        _loaded[kept] = LocalLM(Weights(model))
+        _loaded[kept] = LocalLM(Weights(model, load=load))
     return _loaded[kept]
 
 
 def make(declared: plan.LM) -> LocalLM:
     """Return the LM for a local model that a spec declares; its weights are shared within the process."""
-    return shared(declared.model)
+    return shared(declared.model, declared.load)
 
 
 def local_lm(lm: LM) -> LocalLM:

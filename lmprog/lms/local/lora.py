@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lmprog.lms.local import thread_count
+from lmprog.lms.local.four_bits import FourBitLinear, dtype_of, values_of
 from lmprog.lms.local.layer_gradients import learning_forward
 from lmprog.lms.local.layers import base_of, decoder_layers, wave_forward
 from lmprog.lms.local.packed import product
@@ -116,7 +117,7 @@ def _plain(layer: Any, name: str) -> bool:
         return not layer.merged  # not one of this adapter's layers, so that its base answers
     return (
         isinstance(layer, Linear)
-        and type(layer.base_layer) is torch.nn.Linear
+        and type(layer.base_layer) in (torch.nn.Linear, FourBitLinear)
         and not layer.merged
         and name not in layer.lora_variant
         and not layer.lora_bias[name]
@@ -132,7 +133,7 @@ def _base(layer: Any, packed: bool) -> Callable[..., Tensor]:
 def _forward(layer: Any, name: str | None, packed: bool) -> Callable[..., Tensor]:
     if name not in layer.lora_A:
         return _base(layer, packed)
-    dtype = layer.base_layer.weight.dtype
+    dtype = dtype_of(layer.base_layer)
     down = layer.lora_A[name].weight.detach().to(dtype)
     up = (layer.lora_B[name].weight.detach() * layer.scaling[name]).to(dtype)
     return partial(_adapted, _base(layer, packed), down.t().contiguous(), up.t().contiguous())
@@ -154,7 +155,7 @@ def _learning_forward(layer: Any, name: str) -> Callable[..., Tensor]:
         forward: Callable[..., Tensor] = base.forward
         return forward
     down, up, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
-    return lambda x: _Learning.apply(x, down, up, scale, base.weight, base.bias)
+    return lambda x: _Learning.apply(x, down, up, scale, base)
 
 
 class _Learning(torch.autograd.Function):  # type: ignore[misc]
@@ -164,23 +165,23 @@ class _Learning(torch.autograd.Function):  # type: ignore[misc]
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, down: Tensor, up: Tensor, scale: float, weight: Tensor, bias: Tensor | None
-    ) -> Tensor:
-        rows, first, second = x.reshape(-1, x.shape[-1]), down.to(weight.dtype), (up * scale).to(weight.dtype)
+    def forward(ctx: Any, x: Tensor, down: Tensor, up: Tensor, scale: float, base: Any) -> Tensor:
+        dtype = dtype_of(base)
+        rows, first, second = x.reshape(-1, x.shape[-1]), down.to(dtype), (up * scale).to(dtype)
         inner = rows @ first.t()
-        out = torch.nn.functional.linear(rows, weight, bias).addmm_(inner, second.t())
-        ctx.save_for_backward(rows, inner, first, second, weight)
-        ctx.scale = scale
+        out = torch.nn.functional.linear(rows, values_of(base), base.bias).addmm_(inner, second.t())
+        ctx.save_for_backward(rows, inner, first, second)
+        ctx.scale, ctx.base = scale, base
         return out.view(*x.shape[:-1], out.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         thread_count.check()
-        rows, inner, first, second, weight = ctx.saved_tensors
+        rows, inner, first, second = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
         of_inner = gradient @ second
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = (gradient @ weight).addmm_(of_inner, first).view(*gradients[0].shape[:-1], rows.shape[-1])
-        return of_x, over_rows(of_inner, rows), over_rows(gradient, inner) * ctx.scale, None, None, None
+            of_x = (gradient @ values_of(ctx.base)).addmm_(of_inner, first)
+            of_x = of_x.view(*gradients[0].shape[:-1], rows.shape[-1])
+        return of_x, over_rows(of_inner, rows), over_rows(gradient, inner) * ctx.scale, None, None

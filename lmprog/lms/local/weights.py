@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler.backends import backend_of
-from lmprog.compiler.plan import AdapterReference
+from lmprog.compiler.plan import AdapterReference, Load
 from lmprog.errors import InfrastructureError, LmprogError
 from lmprog.extras import needed_by
 from lmprog.lms import embedded
@@ -53,10 +54,10 @@ def revision_of(model: str) -> str | None:
     return name.rpartition("@")[2] if "@" in name else None
 
 
-def base_sha256(model: str) -> str:
-    """Return the SHA-256 (hex) over the digests of a base model's *.safetensors files, in the order of their names. Nothing
-    is downloaded: a model of the hub that is not in the local cache raises LocalEntryNotFoundError of huggingface_hub, an
-    OSError.
+def base_sha256(model: str, load: Load | None = None) -> str:
+    """Return the SHA-256 (hex) over the digests of a base model's *.safetensors files, in the order of their names, and over
+    how it is loaded (`load`, None: as it is). Nothing is downloaded: a model of the hub that is not in the local cache raises
+    LocalEntryNotFoundError of huggingface_hub, an OSError.
     """
     folder = Path(folder_of(model))
     if not os.path.isdir(folder):
@@ -70,6 +71,8 @@ def base_sha256(model: str) -> str:
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
+    if load is not None:
+        digest.update(load.encode())
     return digest.hexdigest()
 
 
@@ -97,27 +100,35 @@ class Weights:
     of training steps; what is cached for them is found by it.
     """
 
-    def __init__(self, model: str, *, dtype: Any | None = None) -> None:
+    def __init__(self, model: str, *, dtype: Any | None = None, load: Load | None = None) -> None:
+        """Load the model of a name (`hf/...`, `embedded/...`), to compute in torch's `dtype` (None: what is fast on this
+        machine); with `load` 4bit the weights of its linear layers stay in 4 bits (None: as they are). Raises
+        InfrastructureError where it cannot be loaded, and MissingExtra for packages that are not installed.
+        """
         keep_few_kernels()
         torch, transformers = _import_local(model)
         source, revision = folder_of(model), revision_of(model)
-        of = {"revision": revision} if revision is not None else {}
+        of: dict[str, Any] = {"revision": revision} if revision is not None else {}
         if dtype is None:
             dtype = torch.bfloat16 if fast_in_bfloat16() else torch.float32
-        from lmprog.lms.local import attention
+        from lmprog.lms.local import attention, four_bits
+
+        how = four_bits.options(model, dtype) if load is not None else {}
 
         try:
             with quiet_loading():
                 self.tokenizer = transformers.AutoTokenizer.from_pretrained(source, padding_side="left", **of)
                 make = structure_of if structure_alone() else transformers.AutoModelForCausalLM.from_pretrained
-                self.base = make(source, dtype=dtype, attn_implementation=attention.NAME, **of)
+                self.base = make(source, dtype=dtype, attn_implementation=attention.NAME, **of, **how)
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             raise InfrastructureError(
                 f"the model {model!r} cannot be loaded: {first}; name a folder that holds a transformers model, or a "
                 "hub repository that this machine can reach"
             ) from error
-        self.model_name = model
+        if load is not None:
+            four_bits.take_over(self.base)
+        self.model_name, self.load = model, load
         keep_freed_memory()  # not before: what loading takes for a moment is returned
         self.base.eval()
         if torch.cuda.is_available() and not structure_alone():
@@ -296,7 +307,8 @@ class Weights:
         folder = adapter_folder(adapter)
         name = sha256_of(folder)[:16]
         if name not in self._names:
-            with quiet_loading():
+            with quiet_loading(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # as in begin_training
                 if self._peft is None:
                     self._peft = peft.PeftModel.from_pretrained(self.base, folder, adapter_name=name)
                 else:
@@ -322,13 +334,19 @@ class Weights:
             )
         if adapter.base is not None and adapter.base != self.model_name:
             raise LmprogError(f"the adapter in {folder} was trained on {adapter.base}, not on {self.model_name}")
-        if adapter.base_sha256 is not None and adapter.base_sha256 != base_sha256(self.model_name):
-            raise LmprogError(f"the adapter in {folder} was trained on other weights of {self.model_name}")
+        if adapter.base_sha256 is not None and adapter.base_sha256 != base_sha256(self.model_name, self.load):
+            other: Load | None = "4bit" if self.load is None else None
+            fix = ""
+            if adapter.base_sha256 == base_sha256(self.model_name, other):
+                fix = f"; as where it was trained, {'write `load: 4bit`' if other else 'leave `load` out'}"
+            raise LmprogError(f"the adapter in {folder} was trained on other weights of {self.model_name}{fix}")
 
 
 def _import_local(model: str) -> tuple[Any, Any]:
     # TRL tells a hub of each trainer that is made; read where huggingface_hub is imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # bitsandbytes, which peft imports where it is installed, warns of a kernel on a hub that nothing here uses.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     with needed_by(f"{model!r} runs in this process, which"):
         import peft  # noqa: F401
         import torch

@@ -66,13 +66,19 @@ def adapters_of(plan: Plan) -> tuple[Adapter, ...]:
 
 
 def refuse_several(plan: Plan) -> None:
-    """Raise UsageError where the stages would train several adapters, which processes with --fsdp cannot share; do nothing
-    where no LM that is tuned can be trained in this process."""
+    """Raise UsageError where the stages would train several adapters, or one on weights in 4 bits, which processes with
+    --fsdp cannot share; do nothing where no LM that is tuned can be trained in this process."""
     assert plan.optimize is not None
     tuned = [plan.modules[id].lm for id, parts in plan.optimize.tune.items() if "weights" in parts]
     if not any(plan.lms[lm].trained_as for lm in tuned):
         return
     adapters = adapters_of(plan)
+    packed = next((adapter.lm for adapter in adapters if plan.lms[adapter.lm].load is not None), None)
+    if packed is not None:
+        raise UsageError(
+            f"FSDP with weights in 4 bits ({packed}) is not tested: leave `load` out, or start the processes without --fsdp, "
+            "each with the whole model"
+        )
     if len(adapters) > 1:
         names = ", ".join(adapter.name for adapter in adapters)
         raise UsageError(
@@ -127,7 +133,7 @@ def change_in(folder: Path, adapters: Iterable[Adapter], plan: Plan) -> Candidat
             "path": str(folder / adapter.name),
             "sha256": sha256_of(folder / adapter.name),
             "base": base,
-            "base_sha256": base_sha256(base),
+            "base_sha256": base_sha256(base, plan.lms[adapter.lm].load),
         }
     return change(written)
 
@@ -135,10 +141,12 @@ def change_in(folder: Path, adapters: Iterable[Adapter], plan: Plan) -> Candidat
 def trainable_whole(adapter: Adapter, plan: Plan) -> str:
     """Return the name of the model whose weights are all trained in place of `adapter`, as the spec has it.
 
-    Raises UsageError where that is not tested: several models, adapters by module, a server that samples, or an adapter on
-    the model.
+    Raises UsageError where that is not tested: several models, adapters by module, a server that samples, weights in 4
+    bits, or an adapter on the model.
     """
     lm = plan.lms[adapter.lm]
+    if lm.load is not None:
+        raise UsageError(f"`full: true` trains all weights of {lm.id}, and `load: {lm.load}` keeps them as they are")
     if len(adapters_of(plan)) > 1 or adapter.section != "lms":
         raise UsageError("`full: true` trains one model: tune weights on one LM, without `adapters: per_module`")
     if not lm.runs_here:

@@ -191,6 +191,7 @@ BESIDE: dict[str, dict[str, Any]] = {
 }
 OTHERWISE = {
     "metrics.<metric>.metric": "no package has a metric `closeness`",
+    "lms.<LM>.load": "is for models that are read from their files here",
     "optimize.batch": "has no batches that lmprog knows how to ask for",
 }
 """Errors of examples that need another package, or another model than that of the program here."""
