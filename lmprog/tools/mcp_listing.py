@@ -109,11 +109,11 @@ def differences(server: Server, now: Listing) -> list[str]:
     locked = server.locked
     if server.schema is not None:
         known = locked.tools if locked is not None else {}
-        names = [name for name in known if server.only is None or name in server.only]
+        taken = [name for name in known if server.only is None or name in server.only]
         listed = {
             name: {key: entry.get(key) for key in known[name]} for name, entry in now.tools.items() if name in known
         }
-        return list(_differing(server, "tool", known, listed, names))
+        return list(_differing(server, "tool", known, listed, taken))
     if locked is None:
         return [f"the MCP server of `{server.id}` is not in the lock file {server.lock.name}"]
     if "prompt" in server.settings:

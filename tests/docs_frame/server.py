@@ -1,0 +1,1 @@
+"""An MCP server of its tools; the pages show its code."""
