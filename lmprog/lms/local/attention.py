@@ -34,6 +34,8 @@ from lmprog.lms.local import thread_count
 NAME = "lmprog_wave"
 SCORES = 3 * 2**19
 """Bytes of the scores, in fp32, that a processor computes at once: 1.5 MB fit the cache of a core."""
+BLOCK = 128
+"""Queries of a prompt that a processor takes at once."""
 FEWEST = 16
 """The fewest rows that attend to a head at once, however long it is."""
 
@@ -43,8 +45,13 @@ Piece = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class PromptPass:
-    """The forward pass over the packed tokens of all prompts: token n is token `slot[n]` of prompt `row[n]`; both are (N,)."""
+    """The forward pass over the tree of all prompts, whose N nodes stand for tokens that prompts begin with alike.
 
+    Token l of prompt m is node `nodes[m, l]` (M, L), padded on the right with any; node n is token `slot[n]` of prompt
+    `row[n]`, both (N,), and of others in which the same tokens are before it.
+    """
+
+    nodes: Tensor
     row: Tensor
     slot: Tensor
 
@@ -213,24 +220,44 @@ def _attend_head(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> P
     return torch.cat([output for output, _ in parts], 1), torch.cat([weight for _, weight in parts], 1)
 
 
+def _attend_before(query: Tensor, key: Tensor, value: Tensor, scaling: float, later: Tensor) -> Piece:
+    """Return the causal attention (output and log-sum-exp) within each prompt, for query (M, kv_heads, group, L, D), key and
+    value (M, kv_heads, 1, L, D). `later` (L, L) hides the keys behind each query.
+
+    A processor takes BLOCK queries of as many prompts at once as keep their scores in its cache, with the keys up to the
+    last of them alone.
+    """
+    prompts, kv_heads, group, length, _ = query.shape
+    if query.device.type != "cpu":
+        return _attend(query, key, value, scaling, later)
+    output = torch.empty(query.shape, device=query.device)
+    weight = torch.empty(query.shape[:-1], device=query.device)
+    for start in range(0, length, BLOCK):
+        here, seen = slice(start, min(start + BLOCK, length)), slice(min(start + BLOCK, length))
+        at_once = max(1, SCORES // (4 * kv_heads * group * (seen.stop - start) * seen.stop))
+        for first in range(0, prompts, at_once):
+            of = slice(first, first + at_once)
+            output[of, :, :, here], weight[of, :, :, here] = _attend(
+                query[of, :, :, here], key[of, :, :, seen], value[of, :, :, seen], scaling, later[here, seen]
+            )
+    return output, weight
+
+
 def _prompt_pass(
     context: Context, now: PromptPass, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
 ) -> Piece:
-    """Return the causal attention (output and log-sum-exp) within each prompt, for the packed queries (kv_heads, group, N,
-    D), and append the prompts' keys and values of this layer to `context.prompts`, for the replies.
+    """Return the causal attention (output and log-sum-exp) within each prompt, for the queries (kv_heads, group, N, D) of
+    the nodes, and append the prompts' keys and values of this layer to `context.prompts`, for the replies.
     """
-    rows, longest = int(context.lengths.numel()), int(context.lengths.max())
-    kv_heads, group, _, size = query.shape
-    # From packed (N) to one row a prompt (M, L). Two index tensors apart put their dimension N first, hence the permutes.
-    padded = query.new_zeros(rows, kv_heads, group, longest, size)
-    padded[now.row, :, :, now.slot] = query.permute(2, 0, 1, 3)
-    keys = key.new_zeros(rows, kv_heads, longest, size)
-    values = value.new_zeros(rows, kv_heads, longest, size)
-    keys[now.row, :, now.slot] = key.transpose(0, 1)
-    values[now.row, :, now.slot] = value.transpose(0, 1)
+    # From nodes (N) to one row a prompt (M, L): a node that prompts share is attended from in each of them, which costs
+    # little beside the products of the layer, which it goes through once.
+    padded = query[:, :, now.nodes].permute(2, 0, 1, 3, 4)  # (M, kv_heads, group, L, D)
+    keys = key[:, now.nodes].transpose(0, 1).contiguous()  # (M, kv_heads, L, D), read at each token of the replies
+    values = value[:, now.nodes].transpose(0, 1).contiguous()
     context.prompts.append((keys, values))
     # A padded key stands after every real query of its row, so the causal mask hides the padding too.
-    output, weight = _attend(padded, keys.unsqueeze(2), values.unsqueeze(2), scaling, context.later)
+    output, weight = _attend_before(padded, keys.unsqueeze(2), values.unsqueeze(2), scaling, context.later)
+    # Two index tensors apart put their dimension N first, hence the permutes.
     return (
         output[now.row, :, :, now.slot].permute(1, 2, 0, 3),
         weight[now.row, :, :, now.slot].permute(1, 2, 0),

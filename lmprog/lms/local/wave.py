@@ -2,8 +2,9 @@
 
 1. Head: the P tokens that all prompts begin with go through the model once; later waves take their keys and values from
    the `HeadCache`.
-2. Prompts: the M distinct prompts, without their head, lie end to end in one row of N tokens, with no padding. One pass
-   gives their keys and values, and the logits (M, V) that predict the first token of a reply.
+2. Prompts: the M distinct prompts, without their head, form a tree: tokens that several of them begin with are one node
+   each, as the question that stands in the prompts of all rollouts of an example. The N nodes lie in one row, with no
+   padding. One pass gives their keys and values, and the logits (M, V) that predict the first token of a reply.
 3. Branches: replies to one prompt whose tokens are the same so far have the same logits. They are one branch of the tree of
    replies; there are B of them, at first one for each prompt, and `branch` (R,) is that of each reply.
 4. Step: mask what a constraint bars, draw one token a reply from the logits (B, V), and drop the replies that end. Those that
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lmprog.lms.local.attention import Context, PromptPass, ReplyPass
@@ -127,18 +129,50 @@ def sample(
 def _read_prompts(
     model: Any, distinct: list[Prompt], head: int, shared: list[tuple[Tensor, Tensor]] | None
 ) -> tuple[Context, Tensor]:
-    """Run the model on the prompts after their first `head` tokens, packed into one row; return their context, which holds
-    `shared` (the keys and values of the head, None: no head), and the logits (M, V) after each prompt's last token.
+    """Run the model on the prompts after their first `head` tokens, tokens that they begin with alike once; return their
+    context, which holds `shared` (the keys and values of the head, None: no head), and the logits (M, V) after each
+    prompt's last token.
     """
-    tails = [prompt.ids[head:] for prompt in distinct]
+    tails = [numpy.array(prompt.ids[head:]) for prompt in distinct]
+    paths, row, slot = _tree(tails)
     device = model.device
     lengths = torch.tensor([len(tail) for tail in tails], device=device)  # (M,)
-    row = torch.repeat_interleave(torch.arange(len(tails), device=device), lengths)  # (N,) the prompt of each token
-    slot = torch.cat([torch.arange(len(tail), device=device) for tail in tails])  # (N,) its place in that prompt
-    context = Context(shared, lengths, PromptPass(row, slot))
-    ids = torch.tensor([[token for tail in tails for token in tail]], device=device)  # (1, N)
-    # Tails lie end to end, so their lengths add up to where each one ends.
-    return context, _forward(model, ids, head + slot, context, lengths.cumsum(0) - 1)
+    # (M, L); what fills the right of a shorter prompt is hidden from all that read it.
+    nodes = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(path) for path in paths], batch_first=True).to(device)
+    own = PromptPass(nodes, torch.from_numpy(row).to(device), torch.from_numpy(slot).to(device))
+    context = Context(shared, lengths, own)
+    ids = torch.tensor([[int(tails[of][place]) for of, place in zip(row, slot, strict=True)]], device=device)  # (1, N)
+    last = torch.tensor([int(path[-1]) for path in paths], device=device)
+    return context, _forward(model, ids, head + own.slot, context, last)
+
+
+Numbers = NDArray[numpy.int64]
+
+
+def _tree(sequences: Sequence[Numbers]) -> tuple[list[Numbers], Numbers, Numbers]:
+    """Return the tree of distinct token sequences: for each sequence its nodes, one a token, and for each of the N nodes
+    the number of a sequence through it and its place there, both (N,).
+    """
+    paths: list[Numbers] = [numpy.empty(0, numpy.int64)] * len(sequences)
+    rows, slots, count = [], [], 0
+    # In this order each sequence has its longest common beginning with any earlier one in common with its neighbour.
+    before: int | None = None
+    for own in sorted(range(len(sequences)), key=lambda number: sequences[number].tolist()):
+        common = 0 if before is None else _common(sequences[before], sequences[own])
+        fresh = len(sequences[own]) - common
+        inherited = paths[before][:common] if before is not None else paths[own]
+        paths[own] = numpy.concatenate([inherited, numpy.arange(count, count + fresh)])
+        rows.append(numpy.full(fresh, own))
+        slots.append(numpy.arange(common, common + fresh))
+        count, before = count + fresh, own
+    return paths, numpy.concatenate(rows), numpy.concatenate(slots)
+
+
+def _common(left: Numbers, right: Numbers) -> int:
+    """Return how many tokens two sequences begin with alike."""
+    length = min(len(left), len(right))
+    differ = left[:length] != right[:length]
+    return int(differ.argmax()) if differ.any() else length
 
 
 def _forward(model: Any, ids: Tensor, positions: Tensor, context: Context, keep: Tensor | int) -> Tensor:

@@ -118,6 +118,43 @@ def test_replies_that_are_the_same_so_far_are_computed_once(model, monkeypatch) 
         assert run(model, [prompt], [sampling])[0].ids == reply.ids
 
 
+@pytest.mark.parametrize("head", [0, 20])
+def test_tokens_that_prompts_begin_with_alike_are_computed_once(model, monkeypatch, head: int) -> None:
+    """Prompts of every relation: equal beginnings of two and of all, one within another, none, and another order."""
+    passes, forward = [], wave._forward
+
+    def counted(model, ids, *more):
+        passes.append(ids.shape[1])
+        return forward(model, ids, *more)
+
+    monkeypatch.setattr(wave, "_forward", counted)
+    draw = torch.Generator().manual_seed(1)
+    shared = torch.randint(2, 96, (head,), generator=draw).tolist()
+    question, other = (torch.randint(2, 96, (12,), generator=draw).tolist() for _ in range(2))
+    tails = [
+        [*question, 5, 6], [*other, 5, 6, 7], [*question, 5, 7, 8], question, [*other[:3], 9], [90, *question],
+        [*question, 5, 6, 3, 4],
+    ]  # fmt: skip
+    asked = [Prompt((*shared, *tail), head) for tail in tails]
+    replies = run(model, asked, [Sampling(max_tokens=6, temperature=0.9, seed=place) for place in range(len(asked))])
+    assert passes[0] == len({tuple(tail[: length + 1]) for tail in tails for length in range(len(tail))})
+    for prompt, reply in zip(asked, replies, strict=True):
+        assert reply.logprobs == pytest.approx(one_by_one(model, prompt, reply.ids, 0.9), abs=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 30])
+def test_a_prompt_is_attended_to_in_parts(monkeypatch, length: int) -> None:
+    monkeypatch.setattr(attention, "BLOCK", 8)
+    monkeypatch.setattr(attention, "SCORES", 4 * 2 * 3 * 8 * 16 * 2)  # two prompts at once, where they see 16 keys
+    query = torch.randn(5, 2, 3, length, 8)
+    key, value = torch.randn(5, 2, 1, length, 8), torch.randn(5, 2, 1, length, 8)
+    later = torch.zeros(length, length).masked_fill_(torch.ones(length, length).triu(1).bool(), float("-inf"))
+    output, weight = attention._attend_before(query, key, value, 0.3, later)
+    scores = query @ key.transpose(-1, -2) * 0.3 + later
+    assert torch.allclose(output, scores.softmax(-1) @ value, atol=1e-5)
+    assert torch.allclose(weight, scores.logsumexp(-1), atol=1e-5)
+
+
 @pytest.mark.parametrize("rows", [1, 15, 16, 17, 100])
 def test_a_long_head_is_attended_to_in_parts(monkeypatch, rows: int) -> None:
     monkeypatch.setattr(attention, "SCORES", 4 * 2 * 30 * 20)  # 20 rows at once
