@@ -190,7 +190,7 @@ def _minus_infinity(where: Tensor) -> Tensor:
     return torch.zeros(where.shape, device=where.device).masked_fill_(where, float("-inf"))
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, hidden: Tensor | None = None) -> Piece:
+def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, hidden: Tensor | None = None) -> Piece:
     """Return the attention of query (..., N, D) over (..., P, D), and the log-sum-exp (..., N) of its scores.
 
     `hidden` (broadcast to (..., N, P); None: all keys are seen) is minus infinity where a key is not seen, and 0 elsewhere:
@@ -215,8 +215,8 @@ def _attend_head(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> P
     """
     rows = SCORES // (4 * key.shape[0] * key.shape[1])
     if query.device.type != "cpu" or query.shape[1] <= rows:
-        return _attend(query, key, value, scaling)
-    parts = [_attend(part, key, value, scaling) for part in query.split(max(FEWEST, rows), 1)]
+        return attend(query, key, value, scaling)
+    parts = [attend(part, key, value, scaling) for part in query.split(max(FEWEST, rows), 1)]
     return torch.cat([output for output, _ in parts], 1), torch.cat([weight for _, weight in parts], 1)
 
 
@@ -229,7 +229,7 @@ def _attend_before(query: Tensor, key: Tensor, value: Tensor, scaling: float, la
     """
     prompts, kv_heads, group, length, _ = query.shape
     if query.device.type != "cpu":
-        return _attend(query, key, value, scaling, later)
+        return attend(query, key, value, scaling, later)
     output = torch.empty(query.shape, device=query.device)
     weight = torch.empty(query.shape[:-1], device=query.device)
     for start in range(0, length, BLOCK):
@@ -237,7 +237,7 @@ def _attend_before(query: Tensor, key: Tensor, value: Tensor, scaling: float, la
         at_once = max(1, SCORES // (4 * kv_heads * group * (seen.stop - start) * seen.stop))
         for first in range(0, prompts, at_once):
             of = slice(first, first + at_once)
-            output[of, :, :, here], weight[of, :, :, here] = _attend(
+            output[of, :, :, here], weight[of, :, :, here] = attend(
                 query[of, :, :, here], key[of, :, :, seen], value[of, :, :, seen], scaling, later[here, seen]
             )
     return output, weight
@@ -275,7 +275,7 @@ def _prompt_read(context: Context, now: ReplyPass, layer: int, query: Tensor, sc
     # prompt of fewer branches than `width` has empty places, whose output is dropped.
     placed = query.new_zeros(rows, kv_heads, now.width, group, size)
     placed[now.owner, :, now.place] = query.permute(2, 0, 1, 3)
-    output, weight = _attend(placed.flatten(2, 3), keys, values, scaling, context.padding)
+    output, weight = attend(placed.flatten(2, 3), keys, values, scaling, context.padding)
     output = output.view(rows, kv_heads, now.width, group, size)
     weight = weight.view(rows, kv_heads, now.width, group)
     return (
@@ -294,7 +294,7 @@ def _reply_pass(
     keys[:, :, now.step] = key.transpose(0, 1)
     values[:, :, now.step] = value.transpose(0, 1)
     seen = now.step + 1  # room beyond it is not yet written
-    output, weight = _attend(query.permute(2, 0, 1, 3), keys[:, :, :seen], values[:, :, :seen], scaling)
+    output, weight = attend(query.permute(2, 0, 1, 3), keys[:, :, :seen], values[:, :, :seen], scaling)
     return output.permute(1, 2, 0, 3), weight.permute(1, 2, 0)
 
 

@@ -12,19 +12,20 @@ So a block asks about as many nodes as its first one is deep below its trunk.
 Forward, for query (N, heads, D), key and value (N, kv_heads, D):
 
 1. Cut the tree into pieces, once for all layers (`_pieces`). Each is a batch of B groups with Q asking and K asked nodes.
-2. Run the kernel on each piece: its output (n, heads, D) and log-sum-exp (n, heads), for the n nodes that ask.
+2. Attend in each piece: its output (n, heads, D) and log-sum-exp (n, heads), for the n nodes that ask.
 3. Join them one by one into the output and log-sum-exp so far: with l = log(exp(l_1) + exp(l_2)), the output is
    exp(l_1 - l) o_1 + exp(l_2 - l) o_2, as in a wave of the engine.
 
 Backward, with the joined output o and log-sum-exp l (as in ring attention, arXiv 2310.01889):
 
-4. A flash kernel recomputes the probabilities p = exp(score - l), and the gradient of a score is p * (do . v - do . o). Given
-   the joined l and o in place of the piece's own, p is the share of the whole context. So the gradients of the pieces add
+4. The probabilities p = exp(score - l) are computed again, and the gradient of a score is p * (do . v - do . o). With the
+   joined l and o in place of the piece's own, p is the share of the whole context. So the gradients of the pieces add
    up, and joining needs no gradient of its own.
 5. Add each piece's gradient of its queries at its nodes, and those of its keys and values summed over all groups in which a
    node is asked.
 
-For processors only: it takes the kernels of torch's own scaled-dot-product attention there, which hand out the log-sum-exp.
+For processors only: the scores of a piece are computed in parts that stay in the cache, by plain products, which takes a
+fraction of the time of torch's own flash kernel there.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
+from lmprog.lms.local.attention import SCORES, attend
 from lmprog.optimizers.grpo.prefix_tree import PrefixTree
 
 BLOCK = 64
@@ -43,8 +46,8 @@ BLOCK = 64
 BELOW = 4
 """Blocks below a trunk, at least: else it is not worth a piece of its own."""
 
-_run = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_run_back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+Part = tuple[slice, slice]
+"""Groups of a piece, and rows of queries in each of them, whose scores are computed at once."""
 
 
 class TreeAttention:
@@ -55,6 +58,13 @@ class TreeAttention:
 
     def __init__(self, tree: PrefixTree) -> None:
         self._pieces = list(_pieces(tree))
+        # Rows of all pieces, end to end, in which each node is asked: those of node 0, of node 1, and so on, and where the rows
+        # of each node begin, with their end.
+        bases = numpy.cumsum([0, *(piece.asked.numel() for piece in self._pieces)])
+        node_of = torch.cat([piece.asked.flatten()[piece.seen] for piece in self._pieces])
+        rows = torch.cat([piece.seen + int(base) for piece, base in zip(self._pieces, bases, strict=False)])
+        self._rows = rows[node_of.argsort(stable=True)]
+        self._offsets = torch.cat([node_of.new_zeros(1), node_of.bincount(minlength=len(tree)).cumsum(0)])
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Map query (1, heads, N, D), key and value (1, kv_heads, N, D) to the attention output (1, N, heads, D).
@@ -85,13 +95,23 @@ class TreeAttention:
         output (N, heads, D), and what `run` returned: `output` and the log-sum-exp `total` (N, heads). `scaling`
         multiplies the scores before the softmax."""
         # Sums over pieces are in fp32, whatever the number format of the model.
-        of_query, of_key, of_value = (torch.zeros(each.shape, device=each.device) for each in (query, key, value))
+        of_query = torch.zeros(query.shape, device=query.device)
+        of_keys, of_values = [], []
+        along = torch.linalg.vecdot(gradient.float(), output.float())  # (N, heads): do . o
         for piece in self._pieces:
-            own = piece.run_back(gradient, query, key, value, output, total, scaling)
-            of_query[piece.nodes] += own[0]
-            of_key += own[1]
-            of_value += own[2]
-        return of_query.to(query.dtype), of_key.to(key.dtype), of_value.to(value.dtype)
+            own, of_key, of_value = piece.run_back(gradient, query, key, value, total, along, scaling)
+            of_query[piece.nodes] += own
+            of_keys.append(of_key)
+            of_values.append(of_value)
+        return of_query.to(query.dtype), self._summed(of_keys).to(key.dtype), self._summed(of_values).to(value.dtype)
+
+    def _summed(self, pieces: Sequence[Tensor]) -> Tensor:
+        """Sum the rows (B * K, kv_heads, D) of all pieces, in which a node has several, to (N, kv_heads, D)."""
+        # A bag is a node, its members the rows that it has in any group of any piece.
+        summed = torch.nn.functional.embedding_bag(
+            self._rows, torch.cat(list(pieces)).flatten(1), self._offsets, mode="sum", include_last_offset=True
+        )
+        return summed.unflatten(1, pieces[0].shape[1:])
 
 
 class _Attention(torch.autograd.Function):  # type: ignore[misc]
@@ -128,62 +148,61 @@ class _Piece:
     """(B, Q, K) True where a node does not see another; None where all see all."""
     nodes: Tensor
     """(n,) those that ask, once each."""
-    places: Tensor
-    """The places in `asked`, laid end to end, of node 0, of node 1, and so on; those that are filled are left out."""
-    offsets: Tensor
-    """(N + 1,) where those of each node begin in `places`, and their end."""
+    seen: Tensor
+    """The places in `asked`, laid end to end, that any of the group's nodes sees: not those that are filled."""
     masks: dict[tuple[torch.dtype, int], Tensor] = field(default_factory=dict)
     """Masks that `_mask` has made, by number format and query heads of a key head."""
 
     @staticmethod
-    def of(nodes: int, asking: Tensor, asked: Tensor, hidden: Tensor | None) -> _Piece:
-        """Build a piece of a tree of `nodes` nodes."""
+    def of(asking: Tensor, asked: Tensor, hidden: Tensor | None) -> _Piece:
+        """Build a piece."""
         flat = asking.flatten()
         repeated = int((flat == flat[-1]).sum()) - 1
         seen = torch.ones(asked.shape, dtype=torch.bool) if hidden is None else ~hidden.all(1)
-        places = torch.nonzero(seen.flatten()).squeeze(1)
-        node_of = asked.flatten()[places]
-        ends = node_of.bincount(minlength=nodes).cumsum(0)
-        return _Piece(
-            asking,
-            asked,
-            hidden,
-            flat[: len(flat) - repeated],
-            places[node_of.argsort(stable=True)],
-            torch.cat([ends.new_zeros(1), ends]),
-        )
+        return _Piece(asking, asked, hidden, flat[: len(flat) - repeated], torch.nonzero(seen.flatten()).squeeze(1))
 
     def run(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
         """Return the attention output (n, heads, D) and the log-sum-exp (n, heads) of the scores."""
-        of_asked = (self._asked(key), self._asked(value))
-        output, total = _run(
-            self._asking(query, key), *of_asked, 0.0, False, attn_mask=self._mask(query, key), scale=scaling
-        )
+        asking, keys, values = self._asking(query, key), self._asked(key), self._asked(value)
+        mask = self._mask(query, key)
+        output = torch.empty(asking.shape)
+        total = torch.empty(asking.shape[:-1])
+        for of, rows in _parts(asking, keys):
+            output[of, :, rows], total[of, :, rows] = attend(
+                asking[of, :, rows], keys[of], values[of], scaling, mask[of, :, rows] if mask is not None else None
+            )
         return self._apart(output), self._apart(total)
 
     def run_back(
-        self, gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, total: Tensor, scaling: float
+        self, gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, total: Tensor, along: Tensor, scaling: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of the query (n, heads, D), and of all keys and all values (N, kv_heads, D)."""
+        """Return the gradients of the query (n, heads, D), and of the keys and the values of `asked`, (B * K, kv_heads, D)
+        in fp32. `total` is the log-sum-exp of all scores of a node, `along` the product of its output and its gradient,
+        both (N, heads)."""
+        asking, keys, values = self._asking(query, key), self._asked(key), self._asked(value)
         incoming = self._asking(gradient, key)
+        total, along = (self._asking(each, key).unsqueeze(-1) for each in (total, along))
         # The repeats of the last node fill the end of the last group. Their queries would add to the gradients of keys and
         # values again; with an incoming gradient of 0 they add 0. `of_query` leaves them out by `_apart`.
-        incoming[
-            -1, :, incoming.shape[2] - (self.asking.numel() - len(self.nodes)) * (query.shape[1] // key.shape[1]) :
-        ] = 0
-        of_query, of_key, of_value = _run_back(
-            incoming,
-            self._asking(query, key),
-            self._asked(key),
-            self._asked(value),
-            self._asking(output, key),
-            self._asking(total, key),
-            0.0,
-            False,
-            attn_mask=self._mask(query, key),
-            scale=scaling,
+        repeats = slice(
+            asking.shape[2] - (self.asking.numel() - len(self.nodes)) * (query.shape[1] // key.shape[1]), None
         )
-        return self._apart(of_query), self._summed(of_key), self._summed(of_value)
+        incoming[-1, :, repeats] = along[-1, :, repeats] = 0
+        mask = self._mask(query, key)
+        of_query = torch.empty_like(asking)
+        of_key, of_value = torch.zeros(keys.shape), torch.zeros(values.shape)
+        for of, rows in _parts(asking, keys):
+            here = of, slice(None), rows
+            scores = torch.matmul(asking[here], keys[of].transpose(-1, -2)).float().mul_(scaling)
+            if mask is not None:
+                scores.add_(mask[here])
+            shares = scores.sub_(total[here]).exp_()
+            of_scores = torch.matmul(incoming[here], values[of].transpose(-1, -2)).float()
+            of_scores = of_scores.sub_(along[here]).mul_(shares).mul_(scaling).to(query.dtype)
+            of_value[of] += torch.matmul(shares.to(query.dtype).transpose(-1, -2), incoming[here])
+            of_key[of] += torch.matmul(of_scores.transpose(-1, -2), asking[here])
+            of_query[here] = torch.matmul(of_scores, keys[of])
+        return self._apart(of_query), *(each.transpose(1, 2).flatten(0, 1) for each in (of_key, of_value))
 
     def _asking(self, rows: Tensor, key: Tensor) -> Tensor:
         """Reshape (N, heads, ...) to (B, kv_heads, Q * group, ...): queries of the same keys stand side by side."""
@@ -198,16 +217,6 @@ class _Piece:
         rows = batch.unflatten(2, (self.asking.shape[1], -1)).transpose(1, 2).flatten(2, 3).flatten(0, 1)
         return rows[: len(self.nodes)]
 
-    def _summed(self, batch: Tensor) -> Tensor:
-        """Sum (B, kv_heads, K, D), in which a node has several rows, to (N, kv_heads, D)."""
-        # Rows of the K asked nodes of all groups, end to end: (B * K, kv_heads * D). A bag is a node, its members the rows
-        # that it has in any group; nodes of no group have an empty bag, whose sum is 0.
-        rows = batch.transpose(1, 2).flatten(2).flatten(0, 1).float()
-        summed = torch.nn.functional.embedding_bag(
-            self.places, rows, self.offsets, mode="sum", include_last_offset=True
-        )
-        return summed.unflatten(1, (batch.shape[1], -1))
-
     def _mask(self, query: Tensor, key: Tensor) -> Tensor | None:
         """Return what is added to the scores, (B, 1, Q * group, K) for all key heads; None where nothing is hidden."""
         if self.hidden is None:
@@ -217,6 +226,16 @@ class _Piece:
             mask = torch.zeros(self.hidden.shape, dtype=query.dtype).masked_fill_(self.hidden, float("-inf"))
             self.masks[made] = mask.repeat_interleave(made[1], 1).unsqueeze(1)
         return self.masks[made]
+
+
+def _parts(asking: Tensor, keys: Tensor) -> Iterator[Part]:
+    """Yield the parts of queries (B, kv_heads, R, D) over keys (B, kv_heads, K, D) whose scores in fp32 fit SCORES bytes."""
+    groups, kv_heads, rows = asking.shape[:3]
+    at_once = max(1, SCORES // (4 * kv_heads * keys.shape[2]))  # rows of queries
+    for first in range(0, groups, max(1, at_once // rows)):
+        of = slice(first, first + max(1, at_once // rows))
+        for start in range(0, rows, at_once):
+            yield of, slice(start, start + at_once)
 
 
 def _pieces(tree: PrefixTree) -> Iterator[_Piece]:
@@ -251,7 +270,7 @@ def _pieces(tree: PrefixTree) -> Iterator[_Piece]:
             after = below.get(chain[-1], [])
             if len(chain) >= BLOCK and sizes[chain[0]] - len(chain) >= BELOW * BLOCK:
                 yield from _blocks(tree, above, chain, covered)
-                yield _Piece.of(len(tree), torch.tensor([_walk(below, after)]), torch.tensor([chain]), None)
+                yield _Piece.of(torch.tensor([_walk(below, after)]), torch.tensor([chain]), None)
                 yield from under(after, covered | {*chain})
             else:
                 walk += chain
@@ -288,7 +307,7 @@ def _blocks(tree: PrefixTree, above: Sequence[int], walk: Sequence[int], covered
         for number, (_, asked) in enumerate(blocks):
             # The filler is a node that may well be seen, and would count twice.
             hidden[number, :, len(asked) :] = True
-        yield _Piece.of(len(tree), asking, filled, hidden)
+        yield _Piece.of(asking, filled, hidden)
 
 
 def _above(paths: Sequence[Sequence[int]]) -> list[int]:
