@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lmprog.cli.options import as_value, pairs
+from lmprog.cli.options import as_value, pairs, typed
 
 PART = "correction."
 """The beginning of the name of a column of `--from` that has corrections; the name of an output follows."""
@@ -134,10 +134,13 @@ def _checked(place: str, given: Mapping[str, Any], line: Mapping[str, Any]) -> d
 
 
 def _typed(line: Mapping[str, Any], name: str, text: str) -> Any:
-    """Return the value of an output `name` for its text on the command line: the text itself where the output is a string or
-    enum, else the text read as YAML. Raises click.BadParameter where it is no YAML.
+    """Return the value of an output `name` for its text on the command line, as `typed` reads it; without a known type the
+    text is read as YAML. Raises click.BadParameter where it is no YAML.
     """
-    return text if _is_text(line, name) else as_value(text)
+    from lmprog.traces.feedback import types_in
+
+    kind = types_in(line).get(name)
+    return as_value(text) if kind is None else typed(kind, text)
 
 
 def _is_text(line: Mapping[str, Any], name: str) -> bool:

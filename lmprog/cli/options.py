@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from lmprog.compiler.types.lattice import Type
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -190,6 +193,20 @@ def pairs(option: str, values: Sequence[str]) -> dict[str, str]:
             raise click.BadParameter(f"{option} wants NAME=VALUE, not {value!r}")
         found[key] = text
     return found
+
+
+def typed(kind: Type, text: str) -> Any:
+    """Return the value of a type for its text on the command line: for a string or enum the text itself (None for the text
+    `null`, where the value may be absent and the enum has no such value), for any other type the text read as YAML. Raises
+    click.BadParameter where it is no YAML.
+    """
+    from lmprog.compiler.types.lattice import STR, Enum, Optional, without_none
+
+    inner = without_none(kind)
+    if inner != STR and not isinstance(inner, Enum):
+        return as_value(text)
+    absent = text == "null" and isinstance(kind, Optional) and not (isinstance(inner, Enum) and text in inner.values)
+    return None if absent else text
 
 
 def as_value(text: str) -> Any:

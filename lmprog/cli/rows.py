@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lmprog.cli.options import pairs
+from lmprog.cli.options import as_value, pairs
 
 if TYPE_CHECKING:
     from lmprog.traces.use_rows import UseRows
@@ -117,4 +117,5 @@ def _block(made: UseRows, out: Path) -> str:
 
 def _quoted(text: str) -> str:
     """Return a text as a value of YAML within braces: in quotes, unless it has only characters that mean nothing there."""
-    return text if re.fullmatch(r"[A-Za-z_./][\w./-]*", text) else json.dumps(text, ensure_ascii=False)
+    plain = re.fullmatch(r"[A-Za-z_./][\w./-]*", text) is not None and as_value(text) == text  # not `true`, `.5`
+    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmprog.cli.environment import with_environment
-from lmprog.cli.options import BUDGET, SPEC, TAGS, as_value, budget_of, overriding, pairs, placed
+from lmprog.cli.options import BUDGET, SPEC, TAGS, budget_of, overriding, pairs, placed, typed
 from lmprog.cli.row_progress import RowProgress
 
 if TYPE_CHECKING:
@@ -233,14 +233,8 @@ def _shown() -> Callable[[TextPiece], None]:
 
 
 def _typed(program: Any, name: str, text: str) -> Any:
-    """Return the value of an input for its text on the command line: the text itself for a string or enum (None for the text
-    `null`, where the input may be absent) and for an unknown input; for any other type the text read as YAML. Raises
-    click.BadParameter where it is no YAML.
+    """Return the value of an input for its text on the command line, as `typed` reads it; of an unknown input the text
+    itself. Raises click.BadParameter where it is no YAML.
     """
-    from lmprog.compiler.types.lattice import STR, Enum, Optional, without_none
-
     declared = program.plan.inputs.get(name)
-    kind = without_none(declared.type) if declared is not None else STR
-    if kind != STR and not isinstance(kind, Enum):
-        return as_value(text)
-    return None if text == "null" and declared is not None and isinstance(declared.type, Optional) else text
+    return text if declared is None else typed(declared.type, text)

@@ -67,6 +67,7 @@ def command(
     from lmprog.runtime.program import load
     from lmprog.runtime.writes import refuse_writes
     from lmprog.scoring.testing import size_of
+    from lmprog.traces.files import refuse_others
 
     if record is not None and replay is not None:
         raise click.UsageError("--record asks the models and --replay does not; name one of the two")
@@ -74,6 +75,8 @@ def command(
         raise click.UsageError("--fake makes its replies up; leave --record and --replay out")
     if replay is not None and on is not None:
         raise click.UsageError("--replay answers from the recording, here; leave --on out")
+    if record is not None:
+        refuse_others(record)
     chosen = []
     for spec in specs:
         program = load(spec, lms=lms, overrides=overrides)

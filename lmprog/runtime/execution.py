@@ -104,7 +104,8 @@ class Execution:
 
     async def _step(self, step: Step, scope: Scope, site: Site) -> Any:
         """Run one step and return its outputs by name: those of `otherwise` (None for each that it lacks) where its `when`
-        is false, and those of `on_error` where it fails. Raises StepFailed where it fails without `on_error`."""
+        is false, and those of `on_error` where it fails. Raises StepFailed where it fails without `on_error`, and where that
+        cannot be computed."""
         try:
             try:
                 if step.when is not None and not step.when.evaluate(scope):
@@ -118,8 +119,13 @@ class Execution:
         except StepFailed as failed:
             if step.on_error is None:
                 raise
+            try:
+                outputs = {name: value.evaluate(scope) for name, value in step.on_error.items()}
+            except EvaluationError as error:
+                raise StepFailed("expression", str(error), site.path) from error
+            # Only now: an `on_error` that cannot be computed has answered nothing.
             self.run.answered.append((site.place, Recovered(self.run.full_path(site.path), failed.failure)))
-            return {name: value.evaluate(scope) for name, value in step.on_error.items()}
+            return outputs
 
     async def _attempts(self, step: Step, scope: Scope, site: Site) -> Any:
         """Run the action of a step, each time with the step's time limit, and again after a failure as often as its `retry`

@@ -84,13 +84,17 @@ class Budget:
     flight waits for them; it is refused when it does not fit alone. An amount without a bound (a reply without
     `max_tokens`, an unknown price) is taken to be the largest seen so far. Replies that the response cache `answers`
     took from earlier processes count as if they were requested, so that a resumed run stops where the first would have
-    stopped. A budget may be shared by threads. Raises UsageError for a limit of another name.
+    stopped. A budget may be shared by threads. Raises UsageError for a limit of another name, and for one that is not a
+    number (nan).
     """
 
     def __init__(self, limits: Mapping[str, float], spent: Spent | None = None, answers: Answers | None = None) -> None:
         unknown = sorted(set(limits) - set(LIMITS))
         if unknown:
             raise UsageError(f"there is no budget {unknown[0]!r}; it is one of {', '.join(LIMITS)}")
+        limitless = next((name for name, limit in limits.items() if limit != limit), None)
+        if limitless is not None:
+            raise UsageError(f"the budget {limitless!r} is not a number, which would limit nothing")
         self.limits = limits
         self.answers = answers
         self._spent = spent or Spent()

@@ -27,14 +27,17 @@ class TraceWriter:
 
     Without `shared` it is the only writer, or raises WriterLocked; only the owner may read a file that it makes, and a torn
     last line is removed. With `shared` several processes append, each of them whole lines, and others may read the file. Raises
-    UsageError for a file with content that is no trace, which stays as it is, and OSError where the file cannot be opened.
+    UsageError for a file with content that is no trace, which stays as it is, and without `shared` for a pipe, device or
+    folder; and OSError where the file cannot be opened.
     """
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
         self.path = path.resolve()
         self._shared = shared
         path.parent.mkdir(parents=True, exist_ok=True)
-        _refuse_others(path)
+        refuse_others(path)
+        if not shared and path.exists() and not path.is_file():
+            raise UsageError(f"{path} is no regular file, which a trace is, so that it can be locked; name a file")
         self._owning = ExitStack()
         if not shared:
             self._owning.enter_context(exclusive_writer(path))
@@ -109,7 +112,7 @@ def _ends_whole(path: Path) -> bool:
         return file.read() == b"\n"
 
 
-def _refuse_others(path: Path) -> None:
+def refuse_others(path: Path) -> None:
     """Raise UsageError where a regular file has content and its first line is no record of a trace, nor the beginning of one
     that a crash has torn.
     """
@@ -120,4 +123,4 @@ def _refuse_others(path: Path) -> None:
     found = object_in(line.rstrip(b"\n") + b"\n")
     is_trace = "kind" in found if isinstance(found, dict) else line.startswith(_BEGIN) or _BEGIN.startswith(line)
     if not is_trace:
-        raise UsageError(f"{path} is no trace, so nothing is appended to it; name another file")
+        raise UsageError(f"{path} is no trace, so it is left alone; name another file")

@@ -119,6 +119,12 @@ def test_a_gate_counts_what_fails_by_itself_as_lowest(cli, spec, write) -> None:
 
 def test_a_provider_that_fails_is_no_failed_test(cli, spec, tmp_path, provider) -> None:
     provider.otherwise = lambda text: FAILURE if text == "5" else said(text)
+    status, _, err = cli("test", spec, "--record", spec)
+    assert (status, err, provider.requests) == (
+        2,
+        f"lmprog: {spec} is no trace, so it is left alone; name another file\n",
+        [],
+    )
     record = tmp_path / "tests.jsonl"
     status, out, err = cli("test", spec, "--record", record)
     assert status == 3

@@ -13,10 +13,10 @@ import yaml
 
 from lmprog.cli import feedback, init, rows
 from lmprog.cli.check import command as check
-from lmprog.cli.options import limits_of
+from lmprog.cli.options import limits_of, typed
 from lmprog.cli.progress import OptimizeProgress
 from lmprog.cli.run import _typed
-from lmprog.compiler.types.lattice import INT, STR, Optional
+from lmprog.compiler.types.lattice import INT, STR, Enum, Optional
 from lmprog.errors import UsageError
 from lmprog.starter.kinds import KINDS
 
@@ -35,9 +35,12 @@ def test_a_text_that_may_be_absent_is_taken_as_it_is_written() -> None:
     given = {"code": "007", "name": "null", "count": "007"}
     assert [_typed(program, name, text) for name, text in given.items()] == ["007", "null", 7]
     assert _typed(program, "code", "null") is None and _typed(program, "other", "7") == "7"
+    assert typed(Optional(Enum(("null", "a"))), "null") == "null" and typed(Optional(Enum(("a",))), "null") is None
+    line = {"types": {"code": {"optional": "str"}, "name": "str"}}
+    assert [feedback._typed(line, name, "null") for name in ("code", "name", "other")] == [None, "null", None]
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", "a, b: {c}.jsonl", "#1.jsonl", "1.jsonl"])
+@pytest.mark.parametrize("name", ["rows.jsonl", "a, b: {c}.jsonl", "#1.jsonl", "1.jsonl", "true", ".5"])
 def test_the_block_for_rows_is_yaml(name: str) -> None:
     made: Any = SimpleNamespace(private=["text", "the text, whole"])
     block = yaml.safe_load(rows._block(made, Path(name)))

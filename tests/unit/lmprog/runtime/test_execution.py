@@ -355,6 +355,10 @@ def test_on_error_covers_an_expression_that_cannot_be_computed(program, scripted
     assert program(spec)(numbers=[3]).outputs == {"first": 3}
     with pytest.raises(RunError, match=r"^first: "):
         program(spec.replace(", on_error: {value: 0}", ""))(numbers=[])
+    # One that cannot be computed either has answered nothing.
+    with pytest.raises(RunError, match=r"^first: ") as caught:
+        program(spec.replace("value: 0", 'value: "${{ inputs.numbers[1] }}"'))(numbers=[])
+    assert caught.value.result.recovered == []
 
 
 def test_a_timeout_ends_the_step_and_keeps_the_record(program, scripted) -> None:

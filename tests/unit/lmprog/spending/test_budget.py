@@ -50,6 +50,11 @@ def test_the_call_that_could_exceed_a_limit_is_refused(limits: dict, made: int) 
     assert budget.spent.prompt_tokens == 30 * made
 
 
+def test_a_limit_that_is_not_a_number_is_refused() -> None:
+    with pytest.raises(UsageError, match="the budget 'usd' is not a number"):
+        Budget({"lm_calls": 10**400, "usd": float("nan")})
+
+
 @given(
     st.sampled_from(["lm_calls", "prompt_tokens", "completion_tokens", "tokens", "usd"]),
     st.floats(0.0, 900.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,14 @@ def test_a_file_that_is_no_trace_stays_as_it_is(tmp_path: Path, content: str, sh
     with pytest.raises(UsageError, match="is no trace"):
         TraceWriter(path, shared=shared)
     assert path.read_text() == content
+
+
+def test_what_is_no_regular_file_holds_no_trace(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(UsageError, match="is no regular file"):
+            TraceWriter(path)
+    assert [*tmp_path.iterdir()] == [tmp_path / "pipe"]
 
 
 @pytest.mark.parametrize("left", ["", '{"ver', '{"version": 1, "kind": "l', '{"kind": "lm"}\n'])
