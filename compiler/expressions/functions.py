@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -231,6 +231,13 @@ def _frequent(values: list[Any], *field: str) -> Any:
     return values[max(range(len(keys)), key=lambda place: (keys.count(keys[place]), -place))]
 
 
+def _plucked(objects: list[Any], field: str) -> list[Any]:
+    """Return a field of each object, None where it has none. Raises ValueError for an item that is no object."""
+    if not all(isinstance(each, Mapping) for each in objects):
+        raise ValueError("an item of the list is no object")
+    return [each.get(field) for each in objects]
+
+
 def _text(value: Any) -> str:
     """Return a text as it is, and another value as JSON."""
     if isinstance(value, bool):
@@ -325,7 +332,7 @@ FUNCTIONS: dict[str, Function] = {
         2,
         2,
         _pluck,
-        lambda xs, field: [x.get(field) for x in xs],
+        _plucked,
         "pluck(list of objects, 'field'): that field of each, in order",
     ),
     "sorted": Function(1, 1, _sorted, sorted, "sorted(list of numbers or of str)"),

@@ -7,14 +7,14 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.errors import LmprogError
-from lmprog.compiler.types.lattice import MAX_DEPTH, STR, Type, without_none
+from lmprog.compiler.types.lattice import MAX_DEPTH, STR, Enum, Type, without_none
 from lmprog.compiler.yaml.files import note, opened
 
 Row = dict[str, Any]
@@ -60,7 +60,7 @@ def row_place(path: Path, index: int) -> str:
     ` (dev.jsonl:5)` with the line from 1; empty where it is not known. The file is read up to that row."""
     try:
         with opened(path, newline="") as text:
-            if path.suffix.lower() == ".jsonl":
+            if path.suffix.lower() in (".jsonl", ".ndjson"):
                 numbers = (number for number, written in enumerate(text, start=1) if written.strip())
             elif path.suffix.lower() in (".csv", ".tsv"):
                 import csv
@@ -81,6 +81,13 @@ def as_column(value: Any, kind: Type) -> Any:
     `str?`; any other value is returned as it is, whether it fits or not."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if number and without_none(kind) == STR else value
+
+
+def corpus_texts(names: Iterable[str], kinds: Mapping[str, Type]) -> frozenset[str]:
+    """Return which of the columns `names` of a corpus are texts, and stay as a csv file has them: all but those that `kinds`
+    declares as a type other than str and enums."""
+    declared = {name: without_none(kinds.get(name, STR)) for name in names}
+    return frozenset(name for name, kind in declared.items() if kind == STR or isinstance(kind, Enum))
 
 
 def _encoding(path: Path) -> str:

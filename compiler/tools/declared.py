@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from lmprog.compiler.declarations import settings
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import shown_value, suggestion
 from lmprog.compiler.plan import HubRows, Tool
-from lmprog.compiler.rows.files import Row, RowsError, as_column, read_file, row_place
+from lmprog.compiler.rows.files import Row, RowsError, as_column, corpus_texts, read_file, row_place
 from lmprog.compiler.tools.kinds import BUILT_IN, ToolKind, kind_of
 from lmprog.compiler.tools.language import TOOL
 from lmprog.compiler.types.lattice import STR, UNKNOWN, ListOf, Object, Type, mismatch
@@ -238,8 +239,11 @@ def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any], resul
 def _columns(draft: Draft, id: str, node: Mapping, path: Path, result: Type) -> None:
     """Report the columns of a search that the first row of its corpus, the file `path`, does not have or has as another
     type than `result` says, and a file that cannot be read. `node` holds the search's options."""
+    typed = dict(result.item.fields) if isinstance(result, ListOf) and isinstance(result.item, Object) else {}
+    values = [node.value(key) for key in ("text", "key", "columns")]
+    used = {str(name) for value in values for name in (value if isinstance(value, list | dict) else [value])}
     try:
-        rows = _checked_rows(path)
+        rows = _checked_rows(path, corpus_texts(used, typed))
     except RowsError as error:
         draft.report.add("LMP601", node.entries["corpus"].place, f"tool `{id}`: {error}")
         return
@@ -255,7 +259,6 @@ def _columns(draft: Draft, id: str, node: Mapping, path: Path, result: Type) -> 
                 message = f"`{key}` of tool `{id}` names the column `{entry.value}`, which {path.name} does not have"
                 draft.report.add("LMP601", entry.place, message, fix=suggestion(str(entry.value), first, "columns"))
     _entries(draft, id, node, path, rows, named)
-    typed = dict(result.item.fields) if isinstance(result, ListOf) and isinstance(result.item, Object) else {}
     for name, kind in typed.items():
         wrong = mismatch(as_column(first[name], kind), kind) if first is not None and name in first else None
         if wrong:
@@ -264,16 +267,17 @@ def _columns(draft: Draft, id: str, node: Mapping, path: Path, result: Type) -> 
 
 
 CHECKED_BYTES = 1_000_000
-"""The size of the largest corpus all of whose rows are checked; of a larger one the first is, so that a check stays fast."""
+"""The size of the largest corpus more of which is checked than its first row, so that a check stays fast."""
 CHECKED_ROWS = 10_000
+"""The most rows of a corpus that are checked."""
 
 
-def _checked_rows(path: Path) -> list[Row]:
-    """Return the rows of a corpus that a check looks at: all of a small file, else the first. Raises RowsError for a line that
-    cannot be read among these."""
+def _checked_rows(path: Path, texts: Collection[str]) -> list[Row]:
+    """Return the rows of a corpus that a check looks at: the first CHECKED_ROWS of a small file, else the first. The columns
+    `texts` of a csv file stay texts. Raises RowsError for a line that cannot be read among these."""
     size = state_of(path)
     small = size is not None and size[1] <= CHECKED_BYTES
-    return list(islice(read_file(path), CHECKED_ROWS if small else 1))
+    return list(islice(read_file(path, texts), CHECKED_ROWS if small else 1))
 
 
 def _entries(draft: Draft, id: str, node: Mapping, path: Path, rows: list[Row], named: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -23,10 +24,10 @@ def report_absent(draft: Draft, id: str, node: Mapping) -> bool:
     absent = False
     words = list(_words(node))
     for place, (word, written) in enumerate(words):
-        if "${{" in word or not (_is_script(words, place) if place else "/" in word):
+        if "${{" in word or "://" in word or not (_is_script(words, place) if place else "/" in word):
             continue
         path = followed(written.source.folder / word)
-        if refusal(path, draft.options.root) is not None or path.exists():
+        if refusal(path, draft.options.root) is not None or os.path.exists(path):
             continue
         absent = True
         what = "starts" if place == 0 else "starts a server from"

@@ -17,7 +17,7 @@ from typing import Any
 
 from lmprog.aio.threads import awaited_whole, in_thread
 from lmprog.compiler.plan import HubRows, Tool
-from lmprog.compiler.rows.files import Row, RowsError, as_column, read_file, row_place
+from lmprog.compiler.rows.files import Row, RowsError, as_column, corpus_texts, read_file, row_place
 from lmprog.compiler.rows.reading import read_hub
 from lmprog.compiler.types.lattice import ListOf, Object
 from lmprog.compiler.yaml.whole_file import whole_file, whole_folder
@@ -95,9 +95,10 @@ def search_tool(tool: Tool) -> Callable[..., Awaitable[list[Any]]]:
     columns = tool.settings.get("columns")
     returned: Returned = tool.settings["key"] if columns is None else tuple(columns)
     kinds = dict(tool.type.item.fields) if isinstance(tool.type, ListOf) and isinstance(tool.type.item, Object) else {}
+    texts = corpus_texts((*text, *([returned] if isinstance(returned, str) else returned)), kinds)
 
     def search(query: str, k: int) -> list[Any]:
-        found = index_of(corpus, text, returned).search(query, k)
+        found = index_of(corpus, text, returned, texts).search(query, k)
         if columns is None:
             return found
         return [{name: as_column(value, kinds[name]) for name, value in row.items()} for row in found]
@@ -115,19 +116,30 @@ def search_tool(tool: Tool) -> Callable[..., Awaitable[list[Any]]]:
     return call
 
 
-def index_of(corpus: Path | HubRows, text: tuple[str, ...], returned: Returned) -> Index:
+def index_of(
+    corpus: Path | HubRows, text: tuple[str, ...], returned: Returned, texts: frozenset[str] = frozenset()
+) -> Index:
     """Return the search index of a corpus (a file or a hub data set), made in the user's cache if it is not there. Raises
     RowsError where the corpus cannot be read, lacks a column, or holds no words, and OSError where there is no such file.
 
-    `text` are the columns to search in, `returned` the column (the key) or columns to return.
+    `text` are the columns to search in, `returned` the column (the key) or columns to return; the columns `texts`
+    of a csv or tsv file stay texts, where other columns of numbers are read as numbers.
     """
     known = corpus.stat() if isinstance(corpus, Path) else None
+    if not isinstance(corpus, Path) or corpus.suffix.lower() not in (".csv", ".tsv"):
+        texts = frozenset()
     with _making:
-        return _index(corpus, known and (known.st_mtime_ns, known.st_size), text, returned)
+        return _index(corpus, known and (known.st_mtime_ns, known.st_size), text, returned, texts)
 
 
 @lru_cache(maxsize=8)
-def _index(corpus: Path | HubRows, state: tuple[int, int] | None, text: tuple[str, ...], returned: Returned) -> Index:
+def _index(
+    corpus: Path | HubRows,
+    state: tuple[int, int] | None,
+    text: tuple[str, ...],
+    returned: Returned,
+    exact: frozenset[str],
+) -> Index:
     import bm25s
 
     if isinstance(corpus, HubRows):
@@ -135,20 +147,22 @@ def _index(corpus: Path | HubRows, state: tuple[int, int] | None, text: tuple[st
     else:
         with corpus.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-    what = json.dumps([content, text, returned, STOPWORDS, bm25s.__version__, LAYOUT])
+    what = json.dumps([content, text, returned, STOPWORDS, bm25s.__version__, LAYOUT, *sorted(exact)])
     folder = cache_root() / "search" / hashlib.sha256(what.encode()).hexdigest()[:32]
     if not folder.is_dir():
         with whole_folder(folder) as made:
-            _make(corpus, text, returned, made)
+            _make(corpus, text, returned, exact, made)
     return Index(folder)
 
 
-def _make(corpus: Path | HubRows, text: tuple[str, ...], returned: Returned, folder: Path) -> None:
+def _make(
+    corpus: Path | HubRows, text: tuple[str, ...], returned: Returned, exact: frozenset[str], folder: Path
+) -> None:
     import bm25s
     import numpy as np
 
     name = corpus.hf if isinstance(corpus, HubRows) else corpus.name
-    rows: Iterable[Row] = read_hub(corpus.hf, corpus.split) if isinstance(corpus, HubRows) else read_file(corpus)
+    rows: Iterable[Row] = read_hub(corpus.hf, corpus.split) if isinstance(corpus, HubRows) else read_file(corpus, exact)
     wanted = (*text, *((returned,) if isinstance(returned, str) else returned))
     texts: list[str] = []
     ends: list[int] = []

@@ -150,6 +150,8 @@ def test_a_field_is_plucked_from_each_object_and_from_nothing_else() -> None:
     pluck, named = FUNCTIONS["pluck"], Enum(("id",))
     hits = ListOf(Object((("id", STR), ("score", Optional(INT)))))
     assert pluck.call([{"id": "a"}, {}], "id") == ["a", None]
+    with pytest.raises(ValueError, match="an item of the list is no object"):
+        pluck.call([{"id": "a"}, None], "id")
     assert pluck.typing([hits, named]) == ListOf(STR)
     assert pluck.typing([hits, Enum(("score",))]) == ListOf(Optional(INT))
     wrong = "what is taken is the name of a field of {id: str, score: int?}, in quotes"

@@ -45,6 +45,7 @@ def test_each_row_of_a_small_corpus_is_looked_at(
     [
         ("a.jsonl", "\n{}\n\n{}\n", 1, " (a.jsonl:4)"),
         ("a.jsonl", "{}\n", 1, ""),
+        ("a.ndjson", "{}\n\n{}\n", 1, " (a.ndjson:3)"),
         ("a.csv", 'a,b\n1,2\n\n"3\n4",5\n', 0, " (a.csv:2)"),
         ("a.csv", 'a,b\n1,2\n\n3,5\n', 1, " (a.csv:4)"),
         ("a.tsv", "a\tb\n1\t2\n", 0, " (a.tsv:2)"),
@@ -56,3 +57,9 @@ def test_the_place_of_a_row_in_its_file(tmp_path, name: str, text: str | None, i
     if text is not None:
         (tmp_path / name).write_text(text)
     assert row_place(tmp_path / name, index) == place
+
+
+def test_ids_that_are_written_as_numbers_stay_texts(write) -> None:
+    write("id,title,year\n1.1,A,1990\n1.10,B,1990\n", "docs.csv")
+    spec = SPEC.replace("docs.jsonl", "docs.csv").replace("WHAT", "columns: {id: str, year: int}")
+    assert compile_file(write(spec)).findings == ()

@@ -93,6 +93,9 @@ def test_several_columns_come_as_objects_of_their_types(write, corpus) -> None:
 def test_csv_and_parquet(tmp_path) -> None:
     (tmp_path / "rows.csv").write_text("title,text\nOslo,capital city\nRome,old city\n")
     assert index_of(tmp_path / "rows.csv", ("text",), "title").search("capital", 3) == ["Oslo"]
+    (tmp_path / "versions.csv").write_text("id,text,year\n1.1,first,1990\n1.10,tenth,1990\n")
+    found = index_of(tmp_path / "versions.csv", ("text",), ("id", "year"), frozenset({"id", "text"}))
+    assert found.search("tenth", 3) == [{"id": "1.10", "year": 1990}]
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pa.Table.from_pylist([{"title": "Oslo", "text": "capital"}]), tmp_path / "rows.parquet")
     assert index_of(tmp_path / "rows.parquet", ("text",), "title").search("capital", 3) == ["Oslo"]
