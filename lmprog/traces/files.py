@@ -17,6 +17,7 @@ from lmprog.state.json_lines import PassedOver, cut_torn_line, object_in, read_o
 from lmprog.state.ownership import exclusive_writer
 from lmprog.traces.record import Record
 from lmprog.traces.run_record import RunRecord
+from lmprog.traces.summary import is_record
 
 _BEGIN = b'{"version": '
 """The beginning of each line of a trace."""
@@ -121,6 +122,6 @@ def refuse_others(path: Path) -> None:
     with path.open("rb") as file:
         line = file.readline()
     found = object_in(line.rstrip(b"\n") + b"\n")
-    is_trace = "kind" in found if isinstance(found, dict) else line.startswith(_BEGIN) or _BEGIN.startswith(line)
+    is_trace = is_record(found) if isinstance(found, dict) else line.startswith(_BEGIN) or _BEGIN.startswith(line)
     if not is_trace:
         raise UsageError(f"{path} is no trace, so it is left alone; name another file")

@@ -160,7 +160,15 @@ def test_the_records_of_a_run_reach_the_file_in_one_write(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "content", ['{"text": "a row"}\n', '{"text": "a row without an end"}', "notes of mine", "a\nb"]
+    "content",
+    [
+        '{"text": "a row"}\n',
+        '{"text": "a row", "kind": "lm"}\n',
+        '{"row": 0, "outputs": {}, "kind": null}\n',
+        '{"text": "a row without an end"}',
+        "notes of mine",
+        "a\nb",
+    ],
 )
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_file_that_is_no_trace_stays_as_it_is(tmp_path: Path, content: str, shared: bool) -> None:
@@ -179,10 +187,13 @@ def test_what_is_no_regular_file_holds_no_trace(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [tmp_path / "pipe"]
 
 
-@pytest.mark.parametrize("left", ["", '{"ver', '{"version": 1, "kind": "l', '{"kind": "lm"}\n'])
+WHOLE = '{"kind": "lm", "program": "desk", "path": "ask", "example": 0, "rollout": 0}\n'
+
+
+@pytest.mark.parametrize("left", ["", '{"ver', '{"version": 1, "kind": "l', WHOLE])
 def test_what_an_earlier_writer_left_is_gone_on_with(tmp_path: Path, left: str) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_text(left)
     with TraceWriter(path) as writer:
         writer.write([invocation(0)])
-    assert path.read_text().count('"program"') == 1
+    assert path.read_text().count('"prompt_sha256"') == 1
