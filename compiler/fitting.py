@@ -244,7 +244,12 @@ def _unknown_key(shape: Record, node: Mapping, key: str, report: Report, what: s
     or None."""
     place = node.key_place(key)
     known = [name for name in shape.keys if name not in node.entries]
-    report.add("LMP101", place, f"{what} has no key `{key}`", fix=suggestion(key, known or shape.keys, "keys"))
+    report.add(
+        "LMP101",
+        place,
+        f"{what} has no key `{key}`",
+        fix=suggestion(key, known or shape.keys, "further keys" if known else "keys"),
+    )
     return nearest(key, known)
 
 

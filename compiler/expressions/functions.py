@@ -196,6 +196,16 @@ def _pluck(kinds: list[Type]) -> Type | str:
     return ListOf(field)
 
 
+def _subset(kinds: list[Type]) -> Type | str:
+    for kind in kinds:
+        if not isinstance(kind, ListOf | Unknown):
+            return f"it takes two lists, not {kind}"
+    items = [kind.item for kind in kinds if isinstance(kind, ListOf)]
+    if len(items) == 2 and JSON not in items and join(*items) is None:
+        return f"a list[{items[0]}] has nothing in common with a list[{items[1]}]"
+    return BOOL
+
+
 def _sorted(kinds: list[Type]) -> Type | str:
     kind = kinds[0]
     if isinstance(kind, Unknown) or (isinstance(kind, ListOf) and (is_text(kind.item) or is_number(kind.item))):
@@ -334,6 +344,13 @@ FUNCTIONS: dict[str, Function] = {
         _pluck,
         _plucked,
         "pluck(list of objects, 'field'): that field of each, in order",
+    ),
+    "subset": Function(
+        2,
+        2,
+        _subset,
+        lambda xs, ys: all(x in ys for x in xs),
+        "subset(list, of): whether each item of a list stands in another",
     ),
     "sorted": Function(1, 1, _sorted, sorted, "sorted(list of numbers or of str)"),
     "compact": Function(1, 1, _compact, lambda xs: [x for x in xs if x is not None], "compact(list[T?]): list[T]"),

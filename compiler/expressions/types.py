@@ -354,6 +354,9 @@ class Typer:
                 self._say("LMP203", node, f"{left} is never in {right}")
             elif isinstance(left, Enum) and isinstance(right.item, Enum):
                 strange = [value for value in right.item.values if value not in left.values]
+                if len(left.values) == 1 and left.values[0] not in right.item.values:
+                    fix = suggestion(left.values[0], right.item.values, "values")
+                    self._say("LMP206", node, f"{left} is never in {right}", fix)
                 if len(left.values) > 1 and strange:
                     fix = nearest(strange[0], left.values)
                     self._say(

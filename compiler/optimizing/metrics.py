@@ -5,7 +5,7 @@ from __future__ import annotations
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.findings.finding import suggestion
-from lmprog.compiler.optimizing.trace_types import runs_type, trace_type
+from lmprog.compiler.optimizing.trace_types import runs_type, trace_of
 from lmprog.compiler.plan import Field, Metric, Plan
 from lmprog.compiler.plugins import names, points
 from lmprog.compiler.steps.calls import check_rebound, rebind
@@ -45,7 +45,7 @@ def read_metrics(draft: Draft, row: Type) -> dict[str, Metric]:
             "row": row,
             "metrics": Object(tuple((id, FLOAT) for id in ids)),
             "vars": draft.var_types,
-            "trace": trace_type(next(iter(draft.members.values())).modules if draft.members else draft.modules),
+            "trace": trace_of(draft),
             "runs": runs_type(draft.output_types, not draft.dropped_top("outputs")),
         },
         where="in a metric",

@@ -9,7 +9,7 @@ from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.findings.finding import nearest, suggestion
 from lmprog.compiler.optimizing.expected import read_expected
 from lmprog.compiler.optimizing.optimize_block import compares, data_lost, named
-from lmprog.compiler.optimizing.trace_types import columns, trace_type
+from lmprog.compiler.optimizing.trace_types import columns, trace_of
 from lmprog.compiler.prompts.messages import IMAGES
 from lmprog.compiler.spec_tests import ExampleTest, Expected, GateTest, exact
 from lmprog.compiler.steps.scope import Scope
@@ -122,7 +122,7 @@ def _asserts(draft: Draft, name: str, node: Node | None) -> tuple[Expression, ..
             "inputs": Object(tuple((id, field.type) for id, field in draft.inputs.items())),
             "outputs": UNKNOWN if draft.dropped_top("outputs") else Object(tuple(draft.output_types.items())),
             "vars": draft.var_types,
-            "trace": trace_type(next(iter(draft.members.values())).modules if draft.members else draft.modules),
+            "trace": trace_of(draft),
         },
         where="in a test",
     )

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from lmprog.compiler.draft import Draft
 from lmprog.compiler.plan import Field, Metric, Module
-from lmprog.compiler.types.lattice import INT, STR, UNKNOWN, ListOf, Object, Type
+from lmprog.compiler.types.lattice import INT, STR, UNKNOWN, Enum, ListOf, Object, Type
 
 COUNTS = ("calls", "prompt_tokens", "reply_tokens", "cut", "forgiven")
 """Counts of LM calls: their number, their tokens, replies cut at `max_tokens`, and replies read with repairs."""
 
 
-def trace_type(modules: Mapping[str, Module]) -> Object:
-    """Return the type of `trace`, one run: the counts of all LM calls, the names of the tools called, and by module id the
-    counts, replies and outputs of each module's calls."""
+def trace_of(draft: Draft) -> Object:
+    """Return the type of `trace` in a program: that of its own modules and tools, of an ensemble's of its first member."""
+    if draft.members:
+        return trace_type(next(iter(draft.members.values())).modules)
+    # A sub-program calls tools of its own, and a server whose tools are not known has any.
+    open_ended = draft.node("programs") is not None or None in draft.servers.values() or draft.dropped("tools")
+    runs_others = any("program" in node.entries or "program" in node.dropped for node in draft.step_nodes.values())
+    return trace_type(draft.modules, () if open_ended or runs_others else tuple(draft.tools))
+
+
+def trace_type(modules: Mapping[str, Module], tools: tuple[str, ...] = ()) -> Object:
+    """Return the type of `trace`, one run: the counts of all LM calls, the ids of the tools called, and by module id the
+    counts, replies and outputs of each module's calls. `tools` are all that a run can call (empty: not known)."""
     counts = tuple((name, INT) for name in COUNTS)
     of_modules = tuple((id, Object((*counts, *_said(module.outputs)))) for id, module in modules.items())
-    return Object((*counts, ("tools", ListOf(STR)), ("modules", Object(of_modules))))
+    return Object((*counts, ("tools", ListOf(Enum(tools) if tools else STR)), ("modules", Object(of_modules))))
 
 
 def _said(outputs: Mapping[str, Field]) -> tuple[tuple[str, Type], ...]:

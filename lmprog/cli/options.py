@@ -173,7 +173,7 @@ def metric_of(plan: Any, named: str | None) -> str:
         return default_metric(plan)
     except UsageError:
         known = ", ".join(plan.metrics) or "the program has none"
-        raise click.UsageError(f"say which metric with --metric: {known}") from None
+        raise click.UsageError(f"say which metric with --metric, or several as a,b: {known}") from None
 
 
 def listed(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from lmprog.compiler.plan import Plan
 
 
+_SEVERAL = " (more where a turn of an agent holds several calls)"
+
+
 def refuse_writes(planned: Iterable[tuple[Plan, int | None]], allowed: bool) -> None:
     """Raise UsageError where programs have tools that write, naming each tool and the most calls of it, unless `allowed`.
 
@@ -20,15 +23,17 @@ def refuse_writes(planned: Iterable[tuple[Plan, int | None]], allowed: bool) -> 
     """
     if allowed:
         return
-    said = []
+    said, several = [], False
     for plan, runs in planned:
         for tool, times in writes(plan).items():
             each = f"{tool} at most {times:,} times in a run" if times > 1 else f"{tool} once in a run"
+            several = several or any(tool in module.tools for module in plan.modules.values())
             said.append(f"{each} of {plan.name}" + (f", {times * runs:,} in all" if runs is not None else ""))
     if said:
         raise UsageError(
-            f"this would write: {'; '.join(dict.fromkeys(said))}. Add --allow-writes (in Python allow_writes=True) to let "
-            "it, or say effects: read of a tool that only reads (a Python tool of an agent counts as writing until it says so)"
+            f"this would write: {'; '.join(dict.fromkeys(said))}{_SEVERAL * several}. Add --allow-writes (in Python "
+            "allow_writes=True) to let it, or say effects: read of a tool that only reads (a Python tool of an agent "
+            "counts as writing until it says so)"
         )
 
 

@@ -15,8 +15,9 @@ def rows_of(plan: Plan, split: str) -> list[dict[str, Any]]:
     Raises UsageError where the program has no such split, and RowsError where its file cannot be read.
     """
     if split not in plan.data:
+        there = f"say --split {next(iter(plan.data))}, or " if plan.data else ""
         known = ", ".join(plan.data) or "none"
-        raise UsageError(f"{plan.name} has no data split {split!r} (it has: {known}); name it under `data:`")
+        raise UsageError(f"{plan.name} has no data split {split!r} (it has: {known}); {there}name it under `data:`")
     return read_rows(plan.data[split])
 
 

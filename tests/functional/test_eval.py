@@ -292,7 +292,10 @@ def test_nothing_could_be_scored(cli, spec, provider) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--split", "train"], "lmprog: desk has no data split 'train' (it has: dev, test); name it under `data:`\n"),
+        (
+            ["--split", "train"],
+            "lmprog: desk has no data split 'train' (it has: dev, test); say --split dev, or name it under `data:`\n",
+        ),
         (["--metric", "rouge"], "lmprog: desk has no metric 'rouge' (it has: exact)\n"),
     ],
 )

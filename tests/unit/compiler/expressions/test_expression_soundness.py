@@ -146,6 +146,14 @@ def test_lists_of_lists_are_flattened_and_nothing_else() -> None:
     assert flatten.typing([STR]) == "it takes a list of lists, not str"
 
 
+def test_a_list_is_a_subset_of_another_of_like_items() -> None:
+    subset = FUNCTIONS["subset"]
+    assert subset.call(["a", "a"], ["b", "a"]) and subset.call([], []) and not subset.call(["a", "c"], ["a"])
+    assert subset.typing([ListOf(STR), ListOf(Enum(("a",)))]) == subset.typing([ListOf(JSON), ListOf(INT)]) == BOOL
+    assert subset.typing([STR, ListOf(STR)]) == "it takes two lists, not str"
+    assert subset.typing([ListOf(INT), ListOf(STR)]) == "a list[int] has nothing in common with a list[str]"
+
+
 def test_a_field_is_plucked_from_each_object_and_from_nothing_else() -> None:
     pluck, named = FUNCTIONS["pluck"], Enum(("id",))
     hits = ListOf(Object((("id", STR), ("score", Optional(INT)))))
