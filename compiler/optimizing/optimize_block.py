@@ -19,6 +19,8 @@ ALTERNATE = "alternate"
 """The name of an entry of `stages` that is no optimizer, but stands for rounds of others."""
 MAX_ROUNDS = 1000
 """Maximum rounds of one `alternate`, all of whose stages are written out."""
+MAX_STAGES = 10_000
+"""Maximum stages that one `alternate` stands for, with those of the `alternate` inside it."""
 
 
 def read_optimize(draft: Draft) -> Optimize | None:
@@ -195,7 +197,12 @@ def _rounds(draft: Draft, entry: Node, options: Node | None) -> list[Stage]:
     if not isinstance(listed, Sequence) or not listed.items:
         draft.report.add("LMP101", entry.place, "`alternate` needs `of`, the stages of a round", fix=fix)
         return []
-    return rounds * list(_stages(draft, listed))
+    stages = _stages(draft, listed)
+    if rounds * len(stages) > MAX_STAGES:
+        message = f"this `alternate` stands for {rounds * len(stages):,} stages, and {MAX_STAGES:,} are the most"
+        draft.report.add("LMP101", options.key_place("rounds"), message, fix="write fewer rounds")
+        return []
+    return rounds * list(stages)
 
 
 def written_stages(listed: Node | None) -> Iterator[Node]:

@@ -116,8 +116,9 @@ def last_words(log: str) -> str:
 
 def _end_of(log: IO[str]) -> str:
     """Return the last part of a server's log, of which it may have written any amount."""
-    size = os.fstat(log.fileno()).st_size
-    return os.pread(log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES)).decode(errors="replace")
+    with open(log.fileno(), "rb", buffering=0, closefd=False) as file:  # os.pread is not on Windows
+        file.seek(max(0, os.fstat(log.fileno()).st_size - LOG_BYTES))
+        return file.read(LOG_BYTES).decode(errors="replace")
 
 
 def _other_python(program: str, path: str | None, said: str) -> str:

@@ -94,6 +94,10 @@ def found(tmp_path: Path, stage: str, config: Any) -> list[tuple[str, str]]:
             "alternate: {rounds: 100000000000000, of: [grpo]}",
             [("LMP101", "`rounds` must be a whole number from 1 to 1,000")],
         ),
+        (
+            "alternate: {rounds: 1000, of: [alternate: {rounds: 1000, of: [grpo]}]}",
+            [("LMP101", "this `alternate` stands for 1,000,000 stages, and 10,000 are the most")],
+        ),
         ("alternate: {rounds: 2}", [("LMP101", "`alternate` needs `of`, the stages of a round")]),
         ("alternate: [grpo]", [("LMP101", "`alternate` takes `rounds` and `of`, the stages of a round")]),
         ("{grpo: {}, other: {}}", [("LMP101", "a stage is one optimizer with its options")]),

@@ -55,6 +55,15 @@ def test_the_last_words_of_a_server(log: str, shown: str) -> None:
     assert last_words(log) == shown
 
 
+def test_the_end_of_a_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp_session, "LOG_BYTES", 5)
+    with (tmp_path / "log").open("w+") as log:
+        assert mcp_session._end_of(log) == ""
+        log.write("0123456789")
+        log.flush()
+        assert mcp_session._end_of(log) == "56789"
+
+
 @pytest.mark.parametrize(
     ("program", "said", "named"),
     [
