@@ -140,19 +140,17 @@ class Budget:
                     break
                 freed = self._freed()
             await freed
+        spent, largest = Spent(1), Spent()
         try:
             if self.answers is None:
                 completion = await lm.complete(request)
             else:
                 completion = await self.answers.complete(lm, request, declared)
+            usage = completion.usage
+            if usage is not None:
+                spent = largest = Spent(1, usage.prompt_tokens, usage.completion_tokens, usage.usd or 0.0)
         finally:
-            self._end(most, Spent(1))
-        usage = completion.usage
-        if usage is not None:
-            cost = Spent(1, usage.prompt_tokens, usage.completion_tokens, usage.usd or 0.0)
-            with self._lock:
-                self.largest = self.largest.most(cost)
-                self._spent = self._spent.plus(replace(cost, lm_calls=0))  # it is counted, whatever came of it
+            self._end(most, spent, largest)
         return completion
 
     async def lend(self, most: Spent, work: Callable[[dict[str, float]], Awaitable[tuple[T, Spent, Spent]]]) -> T:
@@ -174,13 +172,11 @@ class Budget:
                     break
                 freed = self._freed()
             await freed
-        spent = reserved
+        spent, largest = reserved, Spent()
         try:
             value, spent, largest = await work(lease)
         finally:
-            self._end(reserved, replace(spent, seconds=0.0))
-        with self._lock:
-            self.largest = self.largest.most(largest)
+            self._end(reserved, replace(spent, seconds=0.0), largest)
         return value
 
     def _leased(self, most: Spent) -> tuple[dict[str, float], Spent]:
@@ -252,13 +248,16 @@ class Budget:
         self._in_flight += 1
         self._set_aside = self._set_aside.plus(most)
 
-    def _end(self, most: Spent, spent: Spent) -> None:
-        """Count what a call or lease in flight has spent in place of what it reserved, and wake those who wait."""
+    def _end(self, most: Spent, spent: Spent, largest: Spent) -> None:
+        """Count what a call or lease in flight has spent in place of what it reserved, both at once, so that no other thread
+        finds neither; then wake those who wait. `largest` has the most that one call took of each amount.
+        """
         with self._lock:
             self._in_flight -= 1
             # Made anew when nothing is in flight, so that sums of fractions of a cent leave no rest.
             self._set_aside = self._set_aside.since(most) if self._in_flight else Spent()
             self._spent = self._spent.plus(spent)
+            self.largest = self.largest.most(largest)
             waiting, self._waiting = self._waiting, []
         for freed in waiting:
             # A waiting call may be of another thread's loop: a tool that calls a program of its own.

@@ -149,3 +149,22 @@ def test_a_budget_that_threads_share_is_kept_and_wakes_each_that_waits() -> None
             assert budget.spent.prompt_tokens == 200 * 30
     finally:
         sys.setswitchinterval(before)
+
+
+def test_a_call_is_counted_with_its_tokens_in_the_moment_in_which_its_reserve_is_freed() -> None:
+    budget = Budget({"tokens": 72})
+    found: list[tuple[int, int]] = []
+
+    class Watched:
+        """A lock that notes what another thread would find after each release."""
+
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *error: object) -> None:
+            found.append((budget._in_flight, budget.spent.prompt_tokens))
+
+    budget._lock = Watched()  # type: ignore[assignment]
+    asyncio.run(budget.meter(Answers()).complete(Request([], {"max_tokens": 5})))
+    assert found == [(1, 0), (0, 30)]
+    assert budget.largest == Spent(1, 30, 5, 0.25)
