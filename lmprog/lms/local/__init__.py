@@ -222,13 +222,13 @@ class LocalLM:
 
     def prompt(self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> Prompt:
         """Return the token ids of `messages` in the model's chat template, and how many of the first tokens all rows share
-        (0 where these are fewer than MIN_HEAD, 16).
+        (0 where these are fewer than MIN_HEAD, 16, or all tokens: the logits after the last one are of no shared head).
 
         `constant` is (m, c): the first m messages and the first c characters of message m are the same for every row.
         """
         ids = self._ids(messages)
         head = self._head(messages, constant)
-        return Prompt(ids, len(head) if len(head) >= MIN_HEAD and ids[: len(head)] == head else 0)
+        return Prompt(ids, len(head) if MIN_HEAD <= len(head) < len(ids) and ids[: len(head)] == head else 0)
 
     def _ids(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
         with self._tokenizing:

@@ -38,7 +38,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from lmprog.lms.local.attention import SCORES, attend
+from lmprog.lms.local.attention import FEWEST, SCORES, attend
 from lmprog.optimizers.grpo.prefix_tree import PrefixTree
 
 BLOCK = 64
@@ -229,9 +229,10 @@ class _Piece:
 
 
 def _parts(asking: Tensor, keys: Tensor) -> Iterator[Part]:
-    """Yield the parts of queries (B, kv_heads, R, D) over keys (B, kv_heads, K, D) whose scores in fp32 fit SCORES bytes."""
+    """Yield the parts of queries (B, kv_heads, R, D) over keys (B, kv_heads, K, D) whose scores in fp32 fit SCORES bytes,
+    of FEWEST rows at least: each part reads all keys."""
     groups, kv_heads, rows = asking.shape[:3]
-    at_once = max(1, SCORES // (4 * kv_heads * keys.shape[2]))  # rows of queries
+    at_once = max(FEWEST, SCORES // (4 * kv_heads * keys.shape[2]))  # rows of queries
     for first in range(0, groups, max(1, at_once // rows)):
         of = slice(first, first + max(1, at_once // rows))
         for start in range(0, rows, at_once):

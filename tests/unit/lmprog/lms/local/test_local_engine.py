@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -244,6 +246,19 @@ def test_the_embedded_model_shares_the_constant_head_and_keeps_what_was_sampled(
         assert reply.usage.prompt_tokens == len(prompt.ids)
     alone = [asyncio.run(lm.complete(request)).text for request in requests]
     assert [reply.text for reply in replies] == alone
+
+
+def test_a_prompt_that_is_all_head_shares_none() -> None:
+    class Joined(LocalLM):
+        """A model whose chat template joins the messages and adds nothing; a token is a character."""
+
+        def _ids(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+            return tuple(ord(character) for message in messages for character in message["content"])
+
+    lm = Joined(None)  # type: ignore[arg-type]
+    constant = "Translate what follows. "
+    heads = [lm.prompt([{"content": constant + text}], (0, len(constant))).head for text in ("", "x", "an ox")]
+    assert heads == [0, len(constant), len(constant)]
 
 
 def test_an_unknown_parameter_is_refused_by_name() -> None:
