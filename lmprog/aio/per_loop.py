@@ -17,7 +17,10 @@ class PerLoop(Generic[T]):
         self._kept: dict[asyncio.AbstractEventLoop, T] = {}
 
     def get(self) -> T:
-        """Return the value of the running event loop."""
+        """Return the value of the running event loop; it is made now where this is the first use in that loop.
+
+        Raises RuntimeError where no event loop runs.
+        """
         loop = asyncio.get_running_loop()
         found = self._kept.get(loop)
         if found is None:

@@ -96,7 +96,8 @@ def command(
 ) -> None:
     """Answer over HTTP with the program in SPEC; /docs is a page about it, /openapi.json describes its inputs and outputs.
 
-    Clients of OpenAI's chat completions and of MCP can call it too: /v1 and /mcp.
+    Clients of OpenAI's chat completions can call it too, at /v1, and with the extra lmprog[mcp] those of MCP, at
+    /mcp. With --mcp it is a tool over stdio, without HTTP.
 
     \b
     lmprog serve program.yaml

@@ -60,7 +60,9 @@ def in_template(text: str) -> Iterator[Chain]:
 
 def holes(text: str) -> Iterator[tuple[int, int]]:
     """Yield the start and end, in characters from 0, of the inside of each `{{ }}` and `{% %}` of a template, without
-    comments and `raw` blocks; one that is not closed goes to the end of the text."""
+    comments and `raw` blocks; one that is not closed goes to the next `}}` or `%}`, or where there is none to the
+    end of the text.
+    """
     for found in _HOLE.finditer(text):
         if found["open"]:
             yield found.span("inner")

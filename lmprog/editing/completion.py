@@ -202,8 +202,11 @@ def _of_step(draft: Draft, path: str, key: str) -> Iterator[tuple[str, str]]:
 
 
 def names_in(draft: Draft, section: str, cursor: Cursor) -> Iterator[tuple[str, str]]:
-    """Yield the names of a section (`modules`, say) of the program, each with its type or kind; `cursor` is where one is
-    typed.
+    """Yield the names of a section (`modules`, say) of the program, whatever is typed so far, each with its type or
+    kind, an LM with its model.
+
+    By the place of `cursor`, where one is typed, `steps` are the other steps that can be read there, and `tools` of a
+    module include the MCP servers, each for all its tools.
     """
     if section == "steps":
         level = cursor.level

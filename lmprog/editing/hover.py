@@ -51,8 +51,13 @@ class Hover:
 
 
 def hover(session: Session, path: Path, line: int, column: int) -> Hover | None:
-    """Return the text that the editor shows while the mouse is over a line and column (from 1) of a file: of a name of the
-    program, a key of the language, or a function of an expression; None where there is nothing to show."""
+    """Return the text that the editor shows while the mouse is over a line and column (from 1) of a file: of a name of
+    the program, by its last check (a sub-program without one is checked now), of a key of the language, or of a
+    function of an expression.
+
+    A module, a step and a key of a module's prompt are shown with the prompt of their first call, which a dry run
+    makes. None where there is nothing to show.
+    """
     found = mention_at(session, path, line, column)
     parts: list[str] = []
     if found is not None:

@@ -118,9 +118,13 @@ def renamable(session: Session, path: Path, line: int, column: int) -> Mention:
 
 
 def renamed(session: Session, path: Path, line: int, column: int, name: str) -> dict[Path, list[Edit]]:
-    """Return the edits, by file, that rename to `name` the name at a line and column (from 1), in all files of the program
-    and of programs that run it; raise CannotRename where that is not safe: `name` is no name or is taken, a file cannot be
-    read, or the program would have an error."""
+    """Return the edits, by file, that rename to `name` the name at a line and column (from 1), in all files of the
+    program and of programs that run it; no file is changed.
+
+    Raise CannotRename where no name stands there, or one of a section that is not in RENAMED (of inputs or outputs,
+    say); where `name` is no name or is taken; where a file cannot be read, or has the name in a text that is escaped or
+    goes over lines; and where the program at `path` would have more errors.
+    """
     found = renamable(session, path, line, column)
     if not IDENTIFIER.match(name):
         raise CannotRename(f"`{name}` cannot be a name: a name has letters, digits and _, and starts with no digit")

@@ -88,8 +88,11 @@ class Saved:
 
 
 def read_saved(path: Path) -> dict[str, Saved]:
-    """Return the saved predictors of a JSON file by their paths in DSPy, without those that have fewer than two fields. Raises
-    UsageError where the file cannot be read or holds none.
+    """Return the saved predictors of a JSON file by their paths in DSPy, without those that have fewer than two fields;
+    never empty.
+
+    Raises UsageError where the file cannot be read, is no JSON or nested too deeply, or holds no predictor with two
+    fields.
     """
     text = read_text(path)
     try:

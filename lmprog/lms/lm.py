@@ -36,13 +36,13 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Request:
-    """A request to an LM: messages, and how to answer them.
-
-    `params` are the parameters of the spec (`temperature`, `max_tokens`, ...), merged with the overrides of a run.
-    `seed` is that of the sampling (None: none is sent), `adapter` the adapter to answer with (None: none).
-    `output_type` and `format` describe the reply that is wanted (None: any); with `decoding` `constrained` nothing else
-    can be sampled. `constant` (m, c) says that the first m messages and c characters of message m are the same for
-    every row. `key` is the place of the call (row, rollout, path, attempt), by which requests are ordered. `on_text` is
+    """A request to an LM: messages, and how to answer them. `params` are the parameters of the spec (`temperature`,
+    `max_tokens`, ...), merged with the overrides of a run. `seed` is that of the sampling (None: none is sent),
+    `adapter` the adapter to answer with (None: none). `output_type` is the type of the outputs that the reply is to
+    hold (None: any reply), `format` how it holds them: `text`, `fields` or `json`. `decoding` is `free`, or
+    `constrained`: nothing but such a reply can be sampled. `tools` are those that the LM may call in its own
+    protocol. `constant` (m, c) says that the first m messages and c characters of message m are the same for every
+    row. `key` is the place of the call (row, rollout, path, attempt), by which requests are ordered. `on_text` is
     called with each piece of the reply, with None when it starts again (None: the reply is not streamed).
     """
 

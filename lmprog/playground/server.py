@@ -24,9 +24,14 @@ BEAT = 15.0
 
 
 def playground_handler(playground: Playground, token: str) -> type[LocalHandler]:
-    """Return the HTTP handler class of the page of `playground`: the page and its stream of changes by GET, its parts for a
-    row, and the start and stop of runs by POST. Every path begins with `/` and the value of `token`; others get status 403,
-    a run that cannot start status 422 with the reason, or 409 while another is in progress."""
+    """Return the HTTP handler class of the page of `playground`: GET returns the page, and at `events` the stream of
+    its changes.
+
+    POST returns at `parts` the page's parts for a row, and starts and stops runs at `run` and `stop`. Every path begins
+    with `/` and the value of `token`; others get status 403. What cannot be shown or started gets status 422 with the
+    reason, a run while another is in progress 409, another path 404, and a body of another form a status from 400 to
+    415.
+    """
 
     class Handler(LocalHandler):
         def do_GET(self) -> None:

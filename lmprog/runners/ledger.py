@@ -94,7 +94,13 @@ class Ledger:
         return parts, soon
 
     def gone(self, worker: int, now: float) -> set[int]:
-        """Take back all parts of a worker that has died; return the workers that should have a turn soon."""
+        """Take back the calls that a worker which has died was lent of each LM's limits; starts that it was promised
+        stay counted.
+
+        Return the numbers of the workers that should soon say again what they need (`turn`), since they have what
+        others lack, or lack what is free; empty where nobody lacks any. `now` is the time in seconds, on the same clock
+        as for `turn`.
+        """
         soon = set[int]()
         for account in self._accounts.values():
             account.lent.pop(worker, None)

@@ -9,8 +9,12 @@ from typing import Any
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256, in hexadecimal, of a value written as JSON, or where JSON has no such value as its `str`; the order
-    of a mapping's entries does not matter."""
+    """Return the SHA-256, in hexadecimal, of a value written as JSON, each part that JSON has no form for as its `str`;
+    the order of a mapping's entries does not matter, and the keys 1 and "1" are the same.
+
+    Raises TypeError for a key that is no text, number, bool or None and for keys of one mapping that have no order, and
+    ValueError for a value that holds itself.
+    """
     written = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
     return hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()
 

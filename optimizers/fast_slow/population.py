@@ -39,8 +39,13 @@ class Population:
                 await self.rounds.hold(self._round(step), step, program)
 
     def sampled(self, step: int, program: Program) -> Spread:
-        """Return the program that samples the rollouts after `step`: it spreads them over the population of the last prompt
-        round. `program` has the weights after `step`."""
+        """Return the program that samples the rollouts after training step `step` (0: before the first): it spreads
+        them over the population of the last prompt round that is due by then, by shifts that differ from step to
+        step.
+
+        Where `prepare` has not ended that round, the population is the words that the stage began with alone. `program`
+        has the weights after `step`.
+        """
         number = self._round(step)
         # The program is another one after each step whose weights are asked for on a server.
         made_of = self._members[0]

@@ -142,8 +142,11 @@ class Journal:
         return self._finished[named]
 
     def keep(self, key: str, value: Any, **more: Any) -> None:
-        """Record plain values under `key`, for `recall` in this run and in a resumed one, in place of earlier ones; `more` are
-        further fields of the event Finished."""
+        """Record plain values under `key` of this stage and part, for `recall` in this run and in a resumed one, in
+        place of earlier ones; `more` are further fields of the event Finished.
+
+        Raises UsageError and TypeError as `record` does.
+        """
         self._finished[self._named(key)] = value
         self.record("finished", key=self._named(key), value=value, **more)
 

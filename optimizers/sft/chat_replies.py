@@ -23,7 +23,9 @@ from lmprog.traces.record import Invocation
 
 @dataclass(frozen=True)
 class ChatReply:
-    """A reply to learn for a module, as the messages of its prompt (a list in JSON) and its text."""
+    """A reply to learn for a module (its id): the messages of its prompt, as the JSON text of a list, and the text of
+    the reply.
+    """
 
     module: str
     messages: str

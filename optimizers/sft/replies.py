@@ -56,8 +56,8 @@ R = TypeVar("R", bound=Reply)
 
 @dataclass(frozen=True)
 class Best(Generic[R]):
-    """The replies to learn from the runs on some rows; `rows` is the number of rows that had a run, `taught` that of the rows
-    among them that gave a reply.
+    """The replies to learn from the runs on some rows, those of all rows and modules in one list (`replies`); `rows` is
+    the number of rows that had a run, `taught` that of the rows among them that gave a reply.
     """
 
     replies: Sequence[R]

@@ -90,8 +90,11 @@ class GainTest:
 
 def levels(count: int) -> list[float]:
     """Return the one-sided significance levels (0 to 1) of the `count` tests of `accept: composition`, in the order in
-    which versions are tested: from the last stage back. Together they are ALPHA (0.025), of which the first test has
-    the share FIRST (0.8)."""
+    which versions are tested: from the last stage back.
+
+    Together they are ALPHA (0.025): a single test has all of it, of several the first has the share FIRST (0.8) and the
+    others equal parts of the rest. Empty where `count` is 0.
+    """
     if count < 2:
         return [ALPHA] * count
     return [FIRST * ALPHA] + [(1 - FIRST) * ALPHA / (count - 1)] * (count - 1)

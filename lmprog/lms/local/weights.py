@@ -147,7 +147,12 @@ class Weights:
 
     @property
     def model(self) -> Any:
-        """The model as it computes now: with the adapter that `using` switched on, or the base alone."""
+        """The transformers model, with peft's model around it once an adapter was loaded or put in training.
+
+        Inside `using` it computes with the adapter given there (None: as the base alone), elsewhere with the one that
+        is active in peft, if any. Read it anew after adapters were loaded, or training began or ended: it may be
+        another object then.
+        """
         return self._peft if self._peft is not None else self.base
 
     @property

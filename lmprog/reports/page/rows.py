@@ -17,8 +17,10 @@ Outcome = Literal["better", "worse", "back"]
 
 @dataclass(frozen=True)
 class Version:
-    """A version of the program (`name`: `as written`, or `+ STAGE`) with its mean score on the choosing dev rows (`dev`, None:
-    not scored), and by test row its scores (`values`, None: an outage), empty where the test rows were not scored.
+    """A version of the program (`name`: `as written`, or `+ STAGE`) with its mean score on the choosing dev rows
+    (`dev`, None: not scored), and by test row its scores (`values`, None: an outage), the answers to the first rows
+    (`answers`) and the kinds of failure (`kinds`, None: it did not fail); these three are empty where the test rows
+    were not scored.
     """
 
     name: str

@@ -16,7 +16,9 @@ class PassMetrics:
         self._tokens: list[float] = []
 
     def end_of_pass(self, tokens: float) -> None:
-        """Record that a forward pass over `tokens` tokens has ended, which weights its values."""
+        """Record that a forward pass has ended, whose values `join` weights by `tokens`: the number of tokens of
+        replies in it that count for the loss, of all processes together.
+        """
         self._tokens.append(tokens)
 
     def join(self) -> None:
