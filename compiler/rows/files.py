@@ -213,11 +213,14 @@ with as many digits as an id may have."""
 
 
 def _as_numbers(rows: Sequence[Row], name: str) -> None:
-    """Replace the texts of a column by numbers in place, where all of them are written as whole or as decimal numbers."""
+    """Replace the texts of a column by numbers in place, where all of them are written as whole or as decimal numbers, and
+    none as a decimal number above 1.8e308, which would be infinity."""
     for pattern, convert in _NUMBERS:
         if rows and all(pattern.match(row[name]) for row in rows):
-            for row in rows:
-                row[name] = convert(row[name])
+            numbers = [convert(row[name]) for row in rows]
+            if convert is int or all(map(math.isfinite, numbers)):
+                for row, number in zip(rows, numbers, strict=True):
+                    row[name] = number
             return
 
 

@@ -208,3 +208,8 @@ def test_a_row_of_the_hub_that_cannot_be_read_is_an_error_of_the_data(monkeypatc
     assert next(rows) == {"a": 1}
     with pytest.raises(RowsError, match="cannot read hf: owner/name: a picture is torn"):
         next(rows)
+
+
+def test_a_column_with_a_number_beyond_all_floats_stays_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("n\n1e999\n2\n")
+    assert list(read_file(tmp_path / "a.csv")) == [{"n": "1e999"}, {"n": "2"}]
