@@ -111,7 +111,7 @@ def _in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     outcome: list[T] = []
     failure: list[BaseException] = []
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
-    interrupted = threading.Event()
+    interrupted, ended = threading.Event(), threading.Event()
 
     async def cancellable() -> T:
         task = asyncio.current_task()
@@ -126,18 +126,22 @@ def _in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
             outcome.append(run_async(cancellable))
         except BaseException as error:
             failure.append(error)
+        finally:
+            ended.set()
 
     thread = threading.Thread(target=work, name="lmprog-run")
     thread.start()
     try:
-        thread.join()
+        ended.wait()  # not `join`: interrupted by Ctrl-C, Python 3.11 takes the thread for ended, and joins it no more
     except BaseException:  # Ctrl-C, which only the waiting thread gets: without this the calls would go on and cost
         interrupted.set()
         for loop, task in running:
             with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended meanwhile
                 loop.call_soon_threadsafe(task.cancel)
-        thread.join()
+        ended.wait()
         raise
+    finally:
+        thread.join()
     if failure:
         raise failure[0]
     return outcome[0]

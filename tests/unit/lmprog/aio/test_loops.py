@@ -10,9 +10,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from lmprog.aio import loops
 from lmprog.aio.loops import run_async, run_briefly
 from tests.waiting import PATIENCE
 
@@ -125,13 +127,15 @@ def test_ctrl_c_in_a_notebook_cancels_the_work_and_waits_for_its_end(run, monkey
     """Within a running loop the work has a thread of its own, which no signal reaches."""
     begun, ended = threading.Event(), list[bool]()
 
-    class Interrupted(threading.Thread):
-        def join(self, timeout: float | None = None) -> None:
+    class Interrupted(threading.Event):
+        """An event whose first `wait` Ctrl-C interrupts. The thread's `join` is no way to wait here: see `_in_thread`."""
+
+        def wait(self, timeout: float | None = None) -> bool:
             if not ended and not getattr(self, "hit", False):
                 self.hit = True
                 assert begun.wait(PATIENCE)
                 raise KeyboardInterrupt
-            super().join(timeout)
+            return super().wait(timeout)
 
     async def work() -> None:
         begun.set()
@@ -141,7 +145,7 @@ def test_ctrl_c_in_a_notebook_cancels_the_work_and_waits_for_its_end(run, monkey
             ended.append(True)
 
     async def cell() -> None:
-        monkeypatch.setattr(threading, "Thread", Interrupted)
+        monkeypatch.setattr(loops, "threading", SimpleNamespace(Thread=threading.Thread, Event=Interrupted))
         try:
             run(work)
         except KeyboardInterrupt:
