@@ -358,12 +358,12 @@ class Typer:
                     fix = suggestion(left.values[0], right.item.values, "values")
                     self._say("LMP206", node, f"{left} is never in {right}", fix)
                 if len(left.values) > 1 and strange:
-                    fix = nearest(strange[0], left.values)
+                    close = nearest(strange[0], left.values)
                     self._say(
                         "LMP206",
                         node,
                         f"{left} does not have the value `{strange[0]}`",
-                        f"did you mean `{fix}`?" if fix else None,
+                        f"did you mean `{close}`?" if close else None,
                     )
         elif is_text(right):
             if not is_text(left):
