@@ -20,7 +20,8 @@ _INTERPRETERS = ("python", "node", "bun", "deno", "bash", "sh", "ruby")
 
 def report_absent(draft: Draft, id: str, node: Mapping) -> bool:
     """Report the local files that the command of the tool `id` names (itself by a path, or a script) and that do not exist;
-    return whether there are any. An absolute path may be one of another machine, and is a warning."""
+    return whether there are any. An absolute path may be one of another machine, and a command may be installed where the
+    program runs and not where it is checked (`.venv/bin/python`): these are warnings."""
     absent = False
     words = list(_words(node))
     for place, (word, written) in enumerate(words):
@@ -31,7 +32,7 @@ def report_absent(draft: Draft, id: str, node: Mapping) -> bool:
             continue
         absent = True
         what = "starts" if place == 0 else "starts a server from"
-        severity: Severity = "warning" if PurePath(word).is_absolute() else "error"
+        severity: Severity = "warning" if place == 0 or PurePath(word).is_absolute() else "error"
         message = f"tool `{id}` {what} `{word}`, which does not exist"
         draft.report.add("LMP103", written.place, message, severity=severity, fix=near_file(path))
     return absent
