@@ -8,7 +8,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def read_file(path: Path, texts: Collection[str] = ()) -> Iterator[Row]:
     Blank lines are passed over. Raises RowsError for a file or row that cannot be read, when it is reached.
 
     A column of a csv or tsv file is read as numbers where all of its values are written as numbers, except the columns in
-    `texts`; else its values are texts. Each value of a parquet file is one that JSON has, where there is a counterpart.
+    `texts`; else its values are texts. NaN and infinity of a parquet file are null.
     """
     note(path)
     ending = path.suffix.lower()
@@ -249,17 +248,18 @@ def _pandas_index(metadata: Any) -> set[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of a table as one that JSON has: a date or time as text in ISO form, a decimal as a number, and null
-    for NaN and infinity, which tables write for what is missing. Other values stay as they are."""
+    """Return a value of a table with null for NaN and infinity, which tables write for what is missing and JSON lacks.
+
+    Dates, decimals and other values that the language has no type for stay as they are: `check` reports those that are
+    read.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
-    if isinstance(value, Decimal):
-        return _plain(int(value) if value.is_finite() and value == value.to_integral_value() else float(value))
-    return value.isoformat() if callable(getattr(value, "isoformat", None)) else value
+    return value
 
 
 _READERS: dict[str, Callable[[Path, Collection[str]], Iterator[Row]]] = {

@@ -152,7 +152,7 @@ def test_two_processes_on_one_out_file(spec, write, tmp_path: Path, provider) ->
     third = subprocess.run(
         [LMPROG, "run", spec, "--input", "text=x", "--trace", tmp_path / "out.jsonl"], capture_output=True, text=True
     )
-    assert third.returncode == 3
+    assert third.returncode == 2 and "out.jsonl" in third.stderr  # rows are no trace, whoever writes them
     assert all(request["messages"][-1]["content"] != "x" for request in provider.requests)
     provider.released.set()
     assert first.wait() == 0

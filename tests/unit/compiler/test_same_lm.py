@@ -38,6 +38,7 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "tool_protocol": ("native", True),
     "cache": (Cache(), False),
     "weights": ("hf/b", True),
+    "load": ("4bit", True),
     "balance": ((LM("b", "openai/b"),), True),
     "fallback": ((LM("b", "openai/b"),), True),
 }

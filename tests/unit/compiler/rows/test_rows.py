@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -189,13 +187,6 @@ def test_whole_numbers_of_a_csv_file_stay_exact(tmp_path: Path) -> None:
     assert list(read_file(tmp_path / "ids.csv")) == [
         {"id": 1234567890123456789, "share": 1.0}, {"id": 12345678901234567891234, "share": 0.5},
     ]  # fmt: skip
-
-
-def test_times_and_decimals_of_a_parquet_file_are_values_of_json(tmp_path: Path) -> None:
-    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    table = {"at": [datetime(2026, 1, 2)], "cost": [Decimal("1.50")], "count": [Decimal("2.00")]}
-    parquet.write_table(arrow.table(table), tmp_path / "rows.parquet")
-    assert list(read_file(tmp_path / "rows.parquet")) == [{"at": "2026-01-02T00:00:00", "cost": 1.5, "count": 2}]
 
 
 def test_a_row_of_the_hub_that_cannot_be_read_is_an_error_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
