@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from importlib.util import find_spec
@@ -164,8 +165,9 @@ def command(
             async with over_http(running) if with_mcp else contextlib.nullcontext() as face:
                 app = application(running, key=key, hosts=hosts_of(host, hosts), origins=origins, log=log, mcp=face)
                 shown = f"[{host}]" if ":" in host else host
-                click.echo(f"serving {program.plan.name} at http://{shown}:{at.getsockname()[1]}", err=True)
-                return await serve(app, program, running.ready, at, grace, client_timeout)
+                said = f"serving {program.plan.name} at http://{shown}:{at.getsockname()[1]}"
+                announce = functools.partial(click.echo, said, err=True)
+                return await serve(app, program, running.ready, at, grace, client_timeout, announce=announce)
 
     with contextlib.ExitStack() as files:
         writer = files.enter_context(TraceWriter(trace)) if trace is not None else None

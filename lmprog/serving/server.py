@@ -7,7 +7,7 @@ import contextlib
 import errno
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -44,9 +44,11 @@ async def serve(
     at: socket.socket,
     grace: float,
     client_seconds: float = SECONDS,
+    *,
+    announce: Callable[[], None] = lambda: None,
 ) -> int:
     """Answer requests with the ASGI application `app` at the listening socket `at` until a signal comes; return the exit
-    status: 0 for SIGTERM, 130 for Ctrl-C.
+    status: 0 for SIGTERM, 130 for Ctrl-C. `announce` is called as soon as signals end the server as they should.
 
     Runs in progress then have `grace` seconds to end, and are cancelled after it; a second signal cancels them at once. The LMs
     of `program` are loaded meanwhile, and `ready` is set when they are. A client that sends or reads nothing for
@@ -54,10 +56,14 @@ async def serve(
     can never be ready.
     """
     most = most_connections()
-    if most < USUAL_CONNECTIONS:
-        click.echo(
-            f"at most {most} connections at a time, by the limit of open files; raise it with ulimit -n", err=True
-        )
+
+    def started() -> None:
+        announce()
+        if most < USUAL_CONNECTIONS:
+            click.echo(
+                f"at most {most} connections at a time, by the limit of open files; raise it with ulimit -n", err=True
+            )
+
     config = uvicorn.Config(
         app,
         http=within(client_seconds, most),
@@ -69,7 +75,7 @@ async def serve(
     )
     # uvicorn counts whole seconds only in its types; 0 is "at once".
     config.timeout_graceful_shutdown = grace  # type: ignore[assignment]
-    server = Server(config)
+    server = Server(config, started)
     warming = asyncio.create_task(warm(program, ready))
     warming.add_done_callback(server.end_if_failed)
     asyncio.get_running_loop().set_exception_handler(OutOfFiles())
@@ -122,6 +128,11 @@ class Server(uvicorn.Server):
 
     ended_by: signal.Signals | None = None
 
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        """Set up the server. `started` is called once signals are handled: who reads that it is there may end it at once."""
+        super().__init__(config)
+        self.started_to_handle_signals = started
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Return a context inside which the signals that end the server (interrupt, terminate) are handled by
@@ -130,6 +141,7 @@ class Server(uvicorn.Server):
         for number in STATUS:
             loop.add_signal_handler(number, self.stop, number)
         try:
+            self.started_to_handle_signals()
             yield
         finally:
             for number in STATUS:

@@ -141,7 +141,7 @@ def test_what_a_schema_file_describes_is_not_written_to_the_lock_file(write, cli
         ("command: python, args: [servr.py]", ["error servr.py did you mean `server.py`?"]),
         ("command: python3.12 servr.py", ["error servr.py did you mean `server.py`?"]),
         ("command: [node, --trace-warnings, here/index.mjs]", ["error here/index.mjs there is no folder"]),
-        ("command: ./servr.py", ["error ./servr.py did you mean `server.py`?"]),
+        ("command: ./servr.py", ["warning ./servr.py did you mean `server.py`?"]),
         ("command: /no/such/folder/python, args: [server.py]", ["warning /no/such/folder/python there is no folder"]),
     ],
 )
