@@ -90,7 +90,7 @@ def _tools(draft: Draft, id: str, node: Mapping) -> tuple[str, ...]:
 
 
 def _check_told(draft: Draft, id: str, tool: Tool, place: Place) -> None:
-    """Report a tool whose arguments, or their types, would be missing from what the agent `id` is told of it."""
+    """Report a tool whose arguments, or their types, the request of the agent `id` would not describe to its LM."""
     if kind_of(tool.kind).remote and tool.id in draft.open_tools:
         message = f"module `{id}` is not told what arguments `{tool.id}` takes"
         key = "schema" if tool.kind == "mcp" else "inputs"

@@ -166,16 +166,21 @@ def _flatten(kinds: list[Type]) -> Type | str:
     return f"it takes a list of lists, not {kind}"
 
 
+def _named_field(item: Type, name: Type) -> Type | None:
+    """Return the type of the field of `item` that a text names, from the type of the text: an enum of its one value. None
+    where it is no such text, or names no field of an object."""
+    names = name.values if isinstance(name, Enum) else ()
+    return item.get(names[0]) if isinstance(item, Object) and len(names) == 1 else None
+
+
 def _most_common(kinds: list[Type]) -> Type | str:
     kind = kinds[0]
     if isinstance(kind, Unknown):
         return UNKNOWN
     if not isinstance(kind, ListOf):
         return f"it takes a list, not {kind}"
-    if len(kinds) == 2 and not isinstance(kind.item, Unknown):
-        names = kinds[1].values if isinstance(kinds[1], Enum) else ()
-        if not isinstance(kind.item, Object) or len(names) != 1 or kind.item.get(names[0]) is None:
-            return f"what is compared is the name of a field of {kind.item}, in quotes"
+    if len(kinds) == 2 and not isinstance(kind.item, Unknown) and _named_field(kind.item, kinds[1]) is None:
+        return f"what is compared is the name of a field of {kind.item}, in quotes"
     return kind.item
 
 
@@ -189,8 +194,7 @@ def _pluck(kinds: list[Type]) -> Type | str:
         return ListOf(UNKNOWN)
     if isinstance(kind.item, Optional):
         return f"it takes a list of objects, not {kind}: compact(list) leaves out what is absent"
-    names = kinds[1].values if isinstance(kinds[1], Enum) else ()
-    field = kind.item.get(names[0]) if isinstance(kind.item, Object) and len(names) == 1 else None
+    field = _named_field(kind.item, kinds[1])
     if field is None:
         return f"what is taken is the name of a field of {kind.item}, in quotes"
     return ListOf(field)

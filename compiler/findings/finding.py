@@ -182,7 +182,7 @@ class Report:
             else:
                 kept.append(finding)
         if unused_ignores:
-            # Where a line has an error, nobody knows what else would be found there without it.
+            # An error on a line can hide the finding that the comment there is to silence: it is not reported as unused.
             failed = {(finding.file, finding.line) for finding in kept if finding.severity == "error"}
             sure = {place: codes for place, codes in ignores.items() if place not in failed or place in bare}
             kept.extend(self._unused(sure, bare))
