@@ -27,7 +27,8 @@ class Backend:
     `make` makes an LM from its declaration. `local` LMs run in this process; the weights of `trainable` ones can be trained
     here, and `finetunes` makes the jobs of providers (None: they train none). `adapters` and `constrained` say whether
     requests may name an adapter or constrain the reply, `tool_protocol` how agents call tools where the spec does not
-    choose, `packages` what must be installed, and `telemetry` is the provider's name in traces (None: the prefix).
+    choose, `self_hosted` that users run its servers, `packages` what must be installed, and `telemetry` is the provider's
+    name in traces (None: the prefix).
     """
 
     prefix: str
@@ -48,6 +49,9 @@ class Backend:
     """The way that agents call tools where the spec does not choose; `text` models have no native way."""
     telemetry: str | None = None
     """The name in OpenTelemetry's conventions (`gen_ai.provider.name`); None for the prefix."""
+    self_hosted: bool = False
+    """True if users run the servers themselves: calls cost nothing where the spec sets no price, also those of a model whose
+    name a provider's table has."""
     packages: tuple[str, ...] = ()
     """Packages of an extra of lmprog that must be installed for it."""
 
@@ -78,18 +82,20 @@ def _in_process(prefix: str) -> Backend:
 
 
 _LITELLM = (
-    "anthropic", "groq", "cohere", "deepseek", "together_ai", "fireworks_ai", "openrouter", "ollama", "ollama_chat",
-    "vllm", "huggingface", "replicate", "perplexity", "nvidia_nim", "cerebras", "sambanova", "deepinfra", "databricks",
-    "text-completion-openai", "lm_studio", "llamafile", "litellm_proxy", "github", "moonshot", "dashscope", "codestral",
+    "anthropic", "groq", "cohere", "deepseek", "together_ai", "fireworks_ai", "openrouter", "huggingface", "replicate",
+    "perplexity", "nvidia_nim", "cerebras", "sambanova", "deepinfra", "databricks", "text-completion-openai",
+    "litellm_proxy", "github", "moonshot", "dashscope", "codestral",
 )  # fmt: skip
 """Prefixes of providers behind litellm whose records have nothing but the prefix."""
+_SELF_HOSTED = ("ollama", "ollama_chat", "vllm", "lm_studio", "llamafile")
+"""Prefixes of servers behind litellm that users run themselves."""
 
 BUILT_IN = {
     backend.prefix: backend
     for backend in (
         _in_process("embedded"),
         _in_process("hf"),
-        Backend("hosted_vllm", API, adapters=True),
+        Backend("hosted_vllm", API, adapters=True, self_hosted=True),
         Backend("openai", API, finetunes=FINE_TUNING),
         Backend("azure", API, finetunes=FINE_TUNING, telemetry="azure.ai.openai"),
         Backend("azure_ai", API, telemetry="azure.ai.inference"),
@@ -100,6 +106,7 @@ BUILT_IN = {
         Backend("watsonx", API, telemetry="ibm.watsonx.ai"),
         Backend("xai", API, telemetry="x_ai"),
         *(Backend(prefix, API) for prefix in _LITELLM),
+        *(Backend(prefix, API, self_hosted=True) for prefix in _SELF_HOSTED),
     )
 }
 """The backends of this package, by prefix. litellm knows more providers: any other prefix is left to it."""

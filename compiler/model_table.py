@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lmprog.compiler.backends import backend_of
 from lmprog.compiler.plan import BATCH_SHARE, LM
 
 OURS = Path(__file__).with_name("model_prices.json")
@@ -22,7 +23,7 @@ PROVIDERS = ("openai", "anthropic", "gemini", "mistral", "deepseek", "xai", "gro
 """Providers whose models are in `model_prices.json`."""
 KEYS = (
     "litellm_provider", "mode", "max_input_tokens", "max_output_tokens", "input_cost_per_token", "output_cost_per_token",
-    "cache_read_input_token_cost",
+    "cache_read_input_token_cost", "supports_function_calling",
 )  # fmt: skip
 EMBEDDED_CONTEXT = 8192
 """Positions of SmolLM2-135M."""
@@ -67,8 +68,9 @@ def _dearest(values: Sequence[N | None]) -> N | None:
 
 
 def own_limits(lm: LM) -> Limits:
-    """Return the limits of one LM alone, from the spec, else from the table of models. A model in this process costs
-    nothing where the spec sets no price; of an LM whose calls wait for batches the prices are those of batches.
+    """Return the limits of one LM alone, from the spec, else from the table of models. A model in this process, or on a
+    server of one's own, costs nothing where the spec sets no price; of an LM whose calls wait for batches the prices are
+    those of batches.
     """
     found = _single(lm)
     if not lm.batch:
@@ -85,9 +87,9 @@ def _single(lm: LM) -> Limits:
     prompt = price["input"] / 1e6 if "input" in price else None
     completion = price["output"] / 1e6 if "output" in price else None
     cached = price["cached"] / 1e6 if "cached" in price else None
-    if lm.runs_here:
-        context = lm.context or (EMBEDDED_CONTEXT if lm.model.startswith("embedded/") else None)
-        return Limits(context, prompt or 0.0, completion or 0.0, cached_usd=cached)
+    if lm.runs_here or lm.backend.self_hosted:
+        known = EMBEDDED_CONTEXT if lm.model.startswith("embedded/") else entry_of(lm.model).get("max_input_tokens")
+        return Limits(lm.context or known, prompt or 0.0, completion or 0.0, cached_usd=cached)
     if lm.context is not None and prompt is not None and completion is not None:
         return Limits(lm.context, prompt, completion, cached_usd=cached)
     known = entry_of(lm.model)
@@ -106,10 +108,11 @@ def entry_of(model: str) -> dict[str, Any]:
     """Return the entry of a model in the price table, a mapping with litellm's keys (`input_cost_per_token`,
     `max_input_tokens`, ...), which must not be changed; empty where it has none. litellm is not imported.
 
-    The model is looked up by its whole name, then without its prefix, then, if it is tuned (`ft:...`), by its base.
+    The model is looked up by its whole name, then, unless a server of one's own serves it, without its prefix, and if it is
+    tuned (`ft:...`), by its base.
     """
     text = _table()
-    own = model.partition("/")[2]
+    own = model.partition("/")[2] if not backend_of(model).self_hosted else ""
     # A tuned model (ft:BASE:ORGANIZATION::ID) is in the table by its base alone.
     base = ":".join((own or model).split(":")[:2]) if (own or model).startswith("ft:") else ""
     for name in (model, own, base):
@@ -121,6 +124,11 @@ def entry_of(model: str) -> dict[str, Any]:
                 continue
             return found if isinstance(found, dict) else {}
     return {}
+
+
+def takes_no_tools(model: str) -> bool:
+    """Return whether the table of models says that the API of a model takes no tools; False where it says nothing."""
+    return entry_of(model).get("supports_function_calling") is False
 
 
 @lru_cache(maxsize=16)
@@ -155,7 +163,8 @@ def written_table(of: str) -> str:
     made: dict[str, Any] = {"our table": {"as_of": f"{datetime.now(UTC):%Y-%m-%d}"}}
     for name, entry in json.loads(of).items():
         if entry.get("litellm_provider") in PROVIDERS and entry.get("mode") in ("chat", "responses"):
-            made[name] = {key: entry[key] for key in KEYS if entry.get(key) is not None}
+            # A capability says something where it is false alone.
+            made[name] = {key: entry[key] for key in KEYS if entry.get(key) not in (None, True)}
     return json.dumps(made, indent=4) + "\n"
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from lmprog.compiler import lm_routes
 from lmprog.compiler.checks import (
+    agents,
+    arguments,
     conditions,
     cost,
     declassified,
@@ -20,6 +22,7 @@ from lmprog.compiler.checks import (
     rows,
     stages,
     termination,
+    timeouts,
 )
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.plan import Plan
@@ -36,6 +39,9 @@ def run(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> 
     names.check(draft)
     labels.check(draft)
     reply_format.check(draft)
+    agents.check(draft)
+    arguments.check(draft, plan)
+    timeouts.check(draft, plan)
     termination.check(draft)
     conditions.check(draft, plan)
     outside.check(draft, plan)

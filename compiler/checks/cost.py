@@ -1,4 +1,5 @@
-"""Prompts that cannot fit (501), budgets that do not suffice (502), and prefixes that cannot be shared (503)."""
+"""Prompts that cannot fit (501), budgets that do not suffice (502), prefixes that cannot be shared (503), and replies that
+cannot fit (504)."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ from lmprog.compiler.plan import Module, ModuleCall, Plan, Stage
 from lmprog.compiler.prompts.messages import tool_words
 from lmprog.compiler.steps.parts import walk
 from lmprog.compiler.templates.compiled import Template, mentions, parse
-from lmprog.compiler.tokens import MAX_CHARACTERS_PER_TOKEN
+from lmprog.compiler.tokens import MAX_CHARACTERS_PER_TOKEN, reply_limit_of
+from lmprog.compiler.types.lattice import Object, Optional, Type
 
 LONG_TEXT = 200
 """The fewest characters of constant text after varying text that are worth a warning."""
@@ -33,12 +35,14 @@ LONG_TEXT = 200
 
 def check(draft: Draft, plan: Plan) -> None:
     """Report prompts that do not fit the context of their model (LMP501), budgets of `optimize` that may not last (LMP502),
-    and prompts with an input before much constant text, which rows could share (LMP503).
+    prompts with an input before much constant text, which rows could share (LMP503), and limits of a reply's tokens below
+    what its fields take (LMP504).
 
     Budgets are compared where rows were read, and lengths of inputs are those of the rows. Modules whose templates have
     findings are passed over.
     """
     _context(draft, plan)
+    _replies(draft, plan)
     for module in plan.modules.values():
         if module.id not in draft.unsure:
             _shared_prefix(draft, module)
@@ -73,6 +77,38 @@ def _context(draft: Draft, plan: Plan) -> None:
 def _user_variables(module: Module) -> frozenset[str]:
     system = module.layout.system.variables if module.layout.system is not None else frozenset()
     return module.layout.user.variables | system
+
+
+# the reply
+
+FIELD_TOKENS = 3
+"""The fewest tokens of a field in a reply: its name, the marks around it, and its value."""
+
+
+def _replies(draft: Draft, plan: Plan) -> None:
+    for id, module in plan.modules.items():
+        lm = plan.lms.get(module.lm)
+        most = reply_limit_of(lm) if lm is not None else None
+        shown = Object(tuple((name, field.type) for name, field in module.outputs.items()))
+        kinds: list[Type] = [shown] if module.format != "text" else [field.type for field in module.outputs.values()]
+        fields = sum(map(_fields, kinds))
+        least = 1 + FIELD_TOKENS * fields
+        if lm is None or most is None or most >= least or not fields:
+            continue
+        message = (
+            f"a reply of module `{id}` has at least {least} tokens, for {fields} fields and the marks around them, "
+        )
+        message += f"and {lm.id} ends it after {most}"
+        place = draft.place("lms", lm.id, "params", "max_tokens")
+        draft.report.add("LMP504", place, message, fix="raise max_tokens: a reply that is cut cannot be read")
+
+
+def _fields(kind: Type) -> int:
+    """Return the fewest fields that a value of a type has in a reply, those of objects in objects included; 0 for a value that
+    is no object, or may be null."""
+    if not isinstance(kind, Object):
+        return 0
+    return sum(max(1, _fields(inner)) for _, inner in kind.fields if not isinstance(inner, Optional))
 
 
 # the shared prefix

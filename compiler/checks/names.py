@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from lmprog.compiler.checks.agents import names
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import nearest
 from lmprog.compiler.plan import Module, ModuleCall, ProgramCall, Step, ToolCall
@@ -122,7 +123,10 @@ def _declared(draft: Draft) -> None:
             if section == "tools" and id.partition(".")[0] in draft.servers and "." in id:
                 continue
             if id not in used and not (lost and section in ("modules", "tools")):
-                draft.report.add("LMP202", draft.key(section, id), f"nothing uses the {what} `{id}`", fix="remove it")
+                naming = [each for each in draft.modules.values() if names(each.instructions or "", id)]
+                fix = f"add it to `tools` of module `{naming[0].id}`, whose instructions name it" if naming else None
+                fix = f"{fix}, or remove it" if section == "tools" and fix else "remove it"
+                draft.report.add("LMP202", draft.key(section, id), f"nothing uses the {what} `{id}`", fix=fix)
 
 
 def _module_outputs(draft: Draft) -> None:

@@ -17,7 +17,21 @@ if TYPE_CHECKING:
 Severity = Literal["error", "warning", "info"]
 
 WARNINGS = frozenset(
-    {"LMP202", "LMP206", "LMP208", "LMP209", "LMP210", "LMP404", "LMP406", "LMP503", "LMP602", "LMP703", "LMP803"}
+    {
+        "LMP202",
+        "LMP206",
+        "LMP208",
+        "LMP209",
+        "LMP210",
+        "LMP404",
+        "LMP406",
+        "LMP503",
+        "LMP504",
+        "LMP602",
+        "LMP606",
+        "LMP703",
+        "LMP803",
+    }
 )
 """Codes that are warnings as a rule; a check may say otherwise for a single finding (502, repeated rows in 601)."""
 

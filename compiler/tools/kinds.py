@@ -35,6 +35,8 @@ class ToolKind:
     """The shape of the options under the key."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """Parameters and their types, as a spec writes them; for kinds whose tools all take the same."""
+    least: Mapping[str, float] = field(default_factory=dict)
+    """The least values of parameters that are numbers; a call with a lower one fails."""
     output: str = "json"
     """The type of the result, as a spec writes it."""
     about: str | None = None
@@ -214,8 +216,9 @@ BUILT_IN = {
             "lmprog.tools.search:search_tool",
             _SEARCH,
             {"query": "str", "k": {"type": "int", "default": 10}},
-            "list[str]",
-            "Finds the k entries that share the most words with the query.",
+            output="list[str]",
+            about="Finds the k entries that share the most words with the query.",
+            least={"k": 1},
             remote=False,
             effects="read",
             environment=False,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmprog.compiler.plan import Tool
+from lmprog.compiler.tools.schema_fit import broken
 from lmprog.compiler.types.lattice import mismatch
 
 
@@ -28,21 +29,8 @@ def against_schemas(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
     None where none does. A schema that is itself wrong refuses nothing.
     """
     for name, field in tool.parameters.items():
-        if name in arguments and (wrong := _against_schema(arguments[name], field.schema)):
+        if name not in arguments or not field.schema:
+            continue
+        if wrong := broken(arguments[name], field.schema):
             return f"the argument {name!r} of {tool.id}: {wrong}"
     return None
-
-
-def _against_schema(value: Any, schema: Mapping[str, Any] | None) -> str | None:
-    """Return the words (at most 200 characters) for what in an argument breaks its schema; None where nothing does, where
-    there is no schema or a wrong one, and for None where the schema is `nullable`.
-    """
-    if not schema:
-        return None
-    from jsonschema import Draft202012Validator, FormatChecker, SchemaError
-
-    try:
-        error = next(Draft202012Validator(schema, format_checker=FormatChecker()).iter_errors(value), None)
-    except (SchemaError, TypeError, ValueError):  # a schema that is none says nothing
-        return None
-    return None if error is None or (value is None and schema.get("nullable") is True) else error.message[:200]

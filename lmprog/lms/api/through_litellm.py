@@ -57,7 +57,8 @@ class LitellmRoute:
         self._model = declared.model
         self._id, self._longest = declared.id, int(declared.limits.reply_mb * 1e6)
         self._access = access
-        self._prices = model_table.own_limits(declared) if declared.price is not None else None
+        own = declared.price is not None or declared.backend.self_hosted
+        self._prices = model_table.own_limits(declared) if own else None
         self._marks = marks_caches(declared.model)
         self.structured = _knows(lambda: litellm.supports_response_schema(declared.model))
         # Its gateway for tool servers would import the package `mcp` for any request with tools; ours are no such servers.

@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 
 from lmprog.compiler import model_table
-from lmprog.compiler.model_table import KEYS, OURS, PROVIDERS, entry_of, limits, names_of, written_table
+from lmprog.compiler.model_table import KEYS, OURS, PROVIDERS, entry_of, limits, names_of, takes_no_tools, written_table
 from lmprog.compiler.plan import LM
 
 
@@ -45,3 +45,21 @@ def test_our_table_is_made_from_litellms() -> None:
     made = json.loads(written_table(json.dumps({"a": entry, "b": other, "c": {**entry, "mode": "embedding"}})))
     assert [*made] == ["our table", "a"]
     assert made["a"] == {name: entry[name] for name in ("litellm_provider", "mode", "input_cost_per_token")}
+
+
+@pytest.mark.parametrize("prefix", ["hosted_vllm", "lm_studio", "llamafile", "ollama", "ollama_chat", "vllm"])
+def test_a_server_of_ones_own_costs_nothing_whatever_its_model_is_called(prefix: str) -> None:
+    found = limits(LM("lm", f"{prefix}/gpt-4.1-mini"))
+    assert (found.prompt_usd, found.completion_usd, found.cached_usd, found.context) == (0.0, 0.0, None, None)
+    priced = limits(LM("lm", f"{prefix}/gpt-4.1-mini", price={"input": 1.0, "output": 2.0}))
+    assert (priced.prompt_usd, priced.completion_usd) == (1e-6, 2e-6)
+
+
+def test_a_table_says_which_models_take_no_tools(ours) -> None:
+    assert takes_no_tools("deepseek/deepseek-reasoner")
+    assert not any(map(takes_no_tools, ("openai/gpt-4.1-mini", "openai/nobody-knows", "hosted_vllm/gpt-5-chat")))
+    entry = {"litellm_provider": "openai", "mode": "chat"}
+    made = json.loads(
+        written_table(json.dumps({name: {**entry, "supports_function_calling": name == "a"} for name in "ab"}))
+    )
+    assert "supports_function_calling" not in made["a"] and made["b"]["supports_function_calling"] is False

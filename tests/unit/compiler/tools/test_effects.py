@@ -126,7 +126,7 @@ def test_how_often_a_run_writes(plan: Plan) -> None:
 def test_a_python_tool_of_an_agent_counts_as_writing_until_it_says_what_it_does(
     write: Callable[..., Path], effects: str, ignored: str, codes: list[str], written: dict[str, int]
 ) -> None:
-    write("def f(a: str) -> str:\n    return a\n", "t.py")
+    write('def f(a: str) -> str:\n    """Return a."""\n    return a\n', "t.py")
     spec = write(f"""
         lmprog: 1
         name: p
