@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lmprog.compiler.findings.finding import Report, nearest, suggestion
+from lmprog.compiler.findings.other_words import PARAMETERS, meant_key, meant_number
 from lmprog.compiler.plugins import PluginFailed
 from lmprog.compiler.shape import (
     IDENTIFIER,
@@ -93,7 +94,8 @@ def _number(shape: Any, node: Node, report: Report, what: str) -> Node | None:
     elif fits and shape.most is not None and value > shape.most:
         fits, wanted = False, f"{wanted} of at most {shape.most:g}"
     if not fits:
-        _wrong(report, node, what, " or ".join([*shape.words, wanted]))
+        meant = meant_number(value, shape.about, shape.whole) if isinstance(value, str) else None
+        _wrong(report, node, what, " or ".join([*shape.words, wanted]), f"write {meant}" if meant else None)
         return None
     return node
 
@@ -235,6 +237,7 @@ def _record(shape: Any, node: Node, report: Report, what: str) -> Node | None:
                 report.add(
                     "LMP101", node.key_place(key), message, fix=f"it stands beside {' or '.join(shape.only[key])}"
                 )
+                report.lost.append(changed.entries[key])
                 changed = _without(changed, node, key)
     return changed
 
@@ -244,13 +247,13 @@ def _unknown_key(shape: Record, node: Mapping, key: str, report: Report, what: s
     or None."""
     place = node.key_place(key)
     known = [name for name in shape.keys if name not in node.entries]
-    report.add(
-        "LMP101",
-        place,
-        f"{what} has no key `{key}`",
-        fix=suggestion(key, known or shape.keys, "further keys" if known else "keys"),
-    )
-    return nearest(key, known)
+    meant = nearest(key, known) or meant_key(key, known)
+    fix = f"did you mean `{meant}`?" if meant else None
+    if meant is None and key in PARAMETERS and "params" in shape.keys:
+        fix = f"write it below `params`: params: {{{key}: ...}}"
+    fix = fix or suggestion(key, known or shape.keys, "further keys" if known else "keys")
+    report.add("LMP101", place, f"{what} has no key `{key}`", fix=fix)
+    return meant
 
 
 def _either(shape: Any, node: Node, report: Report, what: str) -> Node | None:

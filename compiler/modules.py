@@ -15,6 +15,7 @@ from lmprog.compiler.prompts.messages import IMAGES, standard_layout
 from lmprog.compiler.tools.demo_calls import check_calls
 from lmprog.compiler.tools.kinds import kind_of
 from lmprog.compiler.types.lattice import IMAGE, MESSAGES, UNKNOWN, mismatch, without_none
+from lmprog.compiler.types.meant import meant
 from lmprog.compiler.types.syntax import TypeReader, default_format
 from lmprog.compiler.yaml.source import Mapping, Place, Sequence, shown_path
 
@@ -107,8 +108,10 @@ def _warn_untyped(draft: Draft, id: str, tool: Tool, place: Place) -> None:
     nothing of."""
     untyped = [name for name, field in tool.parameters.items() if field.type == UNKNOWN]
     if untyped and draft.options.imports:
-        message = f"module `{id}` is not told what `{untyped[0]}` of `{tool.id}` is"
-        draft.report.add("LMP604", place, message, severity="warning", fix=f"annotate it: {untyped[0]}: str")
+        said = " and ".join(f"`{name}`" for name in untyped)
+        message = f"module `{id}` is not told what {said} of `{tool.id}` {'is' if len(untyped) == 1 else 'are'}"
+        fix = f"annotate {'it' if len(untyped) == 1 else 'them'}: {', '.join(f'{name}: str' for name in untyped)}"
+        draft.report.add("LMP604", place, message, severity="warning", fix=fix)
     elif tool.id in draft.starred_tools:
         message = f"module `{id}` is not told all arguments of `{tool.id}`: its function takes any"
         draft.report.add("LMP604", place, message, severity="warning", fix="name the arguments of the function")
@@ -190,7 +193,8 @@ def _demos(
                 continue
             wrong = mismatch(value, fields[name].type)
             if wrong:
-                draft.report.add("LMP203", entry.entries[name].place, f"{what}: `{name}`: {wrong}")
+                fix = meant(value, fields[name].type)
+                draft.report.add("LMP203", entry.entries[name].place, f"{what}: `{name}`: {wrong}", fix=fix)
         absent = [name for name in inputs if name not in row and name not in missing_ok]
         if absent:
             draft.report.add("LMP203", entry.place, f"{what} lacks the input `{absent[0]}`", fix=f"add {absent[0]}:")

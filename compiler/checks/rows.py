@@ -14,6 +14,7 @@ from lmprog.compiler.plan import Plan
 from lmprog.compiler.rows.feedback import FEEDBACK_COLUMNS
 from lmprog.compiler.rows.files import Row, row_place
 from lmprog.compiler.types.lattice import JSON, Enum, Optional, Type, mismatch, without_none
+from lmprog.compiler.types.meant import meant
 from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Sequence
 
 _MARKS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
@@ -144,7 +145,10 @@ def _values(
         index, problem = wrong[0]
         said = f"row {index}: {problem}{_line(plan, split, index)}"
         message = f"the column `{name}` of the {split} data is no {kind} in {len(wrong)} row(s): {said}"
-        draft.report.add("LMP601", place, message)
+        fix = meant(rows[index].get(name), kind)
+        if name not in rows[index] or rows[index][name] is None:
+            fix = f"add `{name}` to the row; an input that may be absent is of the type {kind}?, or has a default"
+        draft.report.add("LMP601", place, message, fix=fix)
 
 
 def _key(row: dict[str, Any]) -> Hashable:

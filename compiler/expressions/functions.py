@@ -292,6 +292,16 @@ def _bounded(characters: int) -> None:
         raise ValueError(f"the text would be longer than {MAX_CHARACTERS:,} characters")
 
 
+MAX_DIGITS = 1_000
+"""The most digits, before or behind the point, that `round` counts; more take ever longer, and change no number."""
+
+
+def _rounded(number: float, *digits: int) -> float:
+    if digits and abs(digits[0]) > MAX_DIGITS:
+        raise ValueError(f"a number is rounded to at most {MAX_DIGITS:,} digits")
+    return round(number, *digits)
+
+
 def _replace(text: str, old: str, new: str) -> str:
     _bounded(len(text) + text.count(old) * (len(new) - len(old)))
     return text.replace(old, new)
@@ -314,7 +324,7 @@ FUNCTIONS: dict[str, Function] = {
     "max": Function(1, None, _extreme, max, "max(a, b, ...) or max(list)"),
     "sum": Function(1, 1, _sum, sum, "sum(list of numbers)"),
     "abs": Function(1, 1, _number(None), abs, "abs(x)"),
-    "round": Function(1, 2, _round, round, "round(x) or round(x, digits)"),
+    "round": Function(1, 2, _round, _rounded, "round(x) or round(x, digits)"),
     "int": Function(1, 2, _convert(INT), _read(int), "int(x) or int(x, instead): a whole number from text or a number"),
     "float": Function(
         1, 2, _convert(FLOAT), _read(float), "float(x) or float(x, instead): a number from text or a number"

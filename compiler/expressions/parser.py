@@ -12,6 +12,7 @@ from functools import lru_cache
 from lmprog.compiler.errors import Handled
 from lmprog.compiler.expressions.functions import FUNCTIONS
 from lmprog.compiler.findings.finding import suggestion
+from lmprog.compiler.findings.other_words import FUNCTIONS as OTHER_FUNCTIONS
 
 ROOTS = ("inputs", "steps", "state", "loop", "item", "row", "outputs", "vars", "metrics", "trace", "runs", "env")
 """The names that an expression may begin with; which of them are known depends on its place."""
@@ -165,7 +166,16 @@ _WORDS = {
     ast.NamedExpr: "an assignment", ast.Starred: "`*`", ast.Set: "a set", ast.Tuple: "a tuple",
     ast.Await: "await", ast.Yield: "yield",
 }  # fmt: skip
-_FIXES = {ast.Tuple: "write a list: [a, b]", ast.JoinedStr: 'use join([...], "") or +'}
+_COMPREHENSION = (
+    "write pluck(list, 'field') for a field of each, unique(list), compact(list) or subset(list, of); "
+    "else a step with foreach"
+)
+_FIXES = {
+    ast.Tuple: "write a list: [a, b]",
+    ast.JoinedStr: 'use join([...], "") or +',
+    ast.Set: "write a list: [a, b]",
+    **dict.fromkeys((ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp), _COMPREHENSION),
+}
 
 
 class _Checker:
@@ -215,16 +225,23 @@ class _Checker:
         if not isinstance(node.func, ast.Name):
             method = node.func.attr if isinstance(node.func, ast.Attribute) else None
             fix = f"write {FUNCTIONS[method].about}" if method in FUNCTIONS else None
+            fix = f"write {OTHER_FUNCTIONS[method]}" if method in OTHER_FUNCTIONS else fix
             raise self.fail(node, "a value cannot be called", fix)
         function = FUNCTIONS.get(node.func.id)
         if function is None:
-            fix = suggestion(node.func.id, FUNCTIONS, "functions")
+            other = OTHER_FUNCTIONS.get(node.func.id)
+            fix = f"write {other}" if other else suggestion(node.func.id, FUNCTIONS, "functions")
             raise self.fail(node, f"there is no function `{node.func.id}`", fix, "LMP201")
         if node.keywords:
             raise self.fail(node, "arguments of a function have no names", function.about)
         count = len(node.args)
         if count < function.least or (function.most is not None and count > function.most):
             raise self.fail(node, f"`{node.func.id}` cannot take {count} argument(s)", function.about)
+        last = node.args[-1] if node.args else None
+        names_field = node.func.id in ("pluck", "most_common") and count == 2
+        if names_field and isinstance(last, ast.Name) and last.id not in (*ROOTS, *CONSTANTS):
+            message = f"`{last.id}` is no text: `{node.func.id}` takes the name of a field in quotes"
+            raise self.fail(last, message, f"write '{last.id}'", "LMP201")
 
 
 def _operands(node: ast.AST) -> Iterator[ast.AST]:

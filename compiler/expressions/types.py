@@ -277,8 +277,23 @@ class Typer:
             return UNKNOWN
         found = function.typing(kinds)
         if isinstance(found, str):
-            return self._say("LMP203", node, f"`{name}`: {found}", function.about)
+            return self._say("LMP203", node, f"`{name}`: {found}", self._instead(node, kinds) or function.about)
         return found
+
+    def _instead(self, node: ast.Call, kinds: list[Type]) -> str | None:
+        """Return the fix for a call that would take a list where it is given a step, or a text: to name the step's field, or to
+        declare the list. None for another call."""
+        typing = FUNCTIONS[node.func.id].typing  # type: ignore[attr-defined]
+        for place, (argument, kind) in enumerate(zip(node.args, kinds, strict=True)):
+            name = dotted(argument)
+            if name is None or isinstance(typing([*kinds[:place], ListOf(UNKNOWN), *kinds[place + 1 :]]), str):
+                continue
+            if name[0] == "steps" and len(name) == 2 and isinstance(kind, Object):
+                lists = [field for field, inner in kind.fields if isinstance(without_none(inner), ListOf)]
+                return f"write {'.'.join(name)}.{(lists or ['<field>'])[0]}: a step is read by its fields"
+            if kind == STR and (name[0] == "inputs" or len(name) > 2):
+                return f"write list[str] as the type of `{name[-1]}` where that is declared"
+        return None
 
     def _bool(self, node: ast.BoolOp, present: Names) -> Type:
         is_and = isinstance(node.op, ast.And)
@@ -353,7 +368,10 @@ class Typer:
             if not _comparable(left, right.item):
                 self._say("LMP203", node, f"{left} is never in {right}")
             elif isinstance(left, Enum) and isinstance(right.item, Enum):
-                strange = [value for value in right.item.values if value not in left.values]
+                # A value that is written out is a slip; one that another enum has beside its others is none.
+                written = right_node.elts if isinstance(right_node, ast.List) else []
+                texts = [part.value for part in written if isinstance(part, ast.Constant)]
+                strange = [value for value in texts if isinstance(value, str) and value not in left.values]
                 if len(left.values) == 1 and left.values[0] not in right.item.values:
                     fix = suggestion(left.values[0], right.item.values, "values")
                     self._say("LMP206", node, f"{left} is never in {right}", fix)

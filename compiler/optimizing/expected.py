@@ -24,6 +24,7 @@ from lmprog.compiler.types.lattice import (
     mismatch,
     without_none,
 )
+from lmprog.compiler.types.meant import meant
 from lmprog.compiler.yaml.source import Mapping, Node
 
 _ANY = (JSON, UNKNOWN)
@@ -38,7 +39,7 @@ def read_expected(draft: Draft, node: Node, kind: Type, what: str) -> Expected:
     if isinstance(node, Mapping) and not _is_value(node, inner):
         return _checks(draft, node, kind, what)
     if wrong := mismatch(node.plain(), kind):
-        draft.report.add("LMP203", node.place, f"{what}: {wrong}")
+        draft.report.add("LMP203", node.place, f"{what}: {wrong}", fix=meant(node.plain(), kind))
         return ()
     return (Check("equals", node.plain()),)
 

@@ -14,6 +14,7 @@ from lmprog.compiler.prompts.messages import IMAGES
 from lmprog.compiler.spec_tests import ExampleTest, Expected, GateTest, exact
 from lmprog.compiler.steps.scope import Scope
 from lmprog.compiler.types.lattice import BOOL, UNKNOWN, Object, Optional, mismatch
+from lmprog.compiler.types.meant import meant
 from lmprog.compiler.yaml.source import Mapping, Node, Sequence
 
 REMOTE = ("http://", "https://", "data:")
@@ -82,7 +83,8 @@ def _inputs(draft: Draft, name: str, inputs: Mapping) -> None:
             fix = suggestion(key, draft.inputs, "inputs")
             draft.report.add("LMP203", inputs.key_place(key), message, fix=fix)
         elif wrong := mismatch(value.plain(), field.type):
-            draft.report.add("LMP203", value.place, f"input `{key}` of the test `{name}`: {wrong}")
+            message = f"input `{key}` of the test `{name}`: {wrong}"
+            draft.report.add("LMP203", value.place, message, fix=meant(value.plain(), field.type))
         elif field.type in IMAGES:
             _images(draft, value, f"input `{key}` of the test `{name}`")
     absent = [
@@ -91,7 +93,8 @@ def _inputs(draft: Draft, name: str, inputs: Mapping) -> None:
         and not any(nearest(other, [key]) for other in inputs.entries if other not in draft.inputs)
     ]  # fmt: skip
     if absent:
-        draft.report.add("LMP203", inputs.place, f"the test `{name}` lacks the input `{absent[0]}`")
+        message = f"the test `{name}` lacks the input `{absent[0]}`"
+        draft.report.add("LMP203", inputs.place, message, fix=f"add {absent[0]}: to its inputs")
 
 
 def _images(draft: Draft, node: Node, what: str) -> None:

@@ -84,7 +84,9 @@ class GraphBuilder:
             if outer is not None and outer.has(id):
                 message = f"the step `{id}` has the id of a step around its loop"
                 self.report.add("LMP102", node.key_place(id), message, fix="rename it")
-            site = Site(id, f"{path}{id}", entry, inside, level)
+            # A `foreach` that was left out has its finding: what its step reads of it has none of its own.
+            around = inside.having(item=UNKNOWN, loop=LOOP) if "foreach" in entry.dropped else inside
+            site = Site(id, f"{path}{id}", entry, around, level)
             level.sites[id] = site
             level.types.own[id] = lambda site=site: self._outputs(site)  # type: ignore[misc]
             self.draft.step_nodes[site.path] = entry

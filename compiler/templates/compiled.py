@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, wraps
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
@@ -84,11 +84,29 @@ def _range(*bounds: int) -> range:
     return numbers
 
 
+_COUNTS = {"batch": 100_000, "slice": 100_000, "indent": 100_000, "wordwrap": 100_000, "tojson": 100, "round": 1_000}
+"""The greatest number, positive or negative, that an argument of a filter may be, where it says how much is made."""
+
+
+def _counted(name: str, call: Callable[..., Any], most: int) -> Callable[..., Any]:
+    """Return the filter `name` so that it raises TemplateError for a number beyond `most` as an argument."""
+
+    @wraps(call)  # with the marks of jinja, which say what the filter is passed
+    def counted(*arguments: Any, **named: Any) -> Any:
+        for argument in (*arguments[1:], *named.values()):
+            if isinstance(argument, int | float) and abs(argument) > most:
+                raise TemplateError(f"`{name}` takes numbers up to {most:,}, not {argument:g}")
+        return call(*arguments, **named)
+
+    return counted
+
+
 def _environment() -> Environment:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, cache_size=0)
     environment.filters = {name: call for name, call in environment.filters.items() if name in FILTERS}
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
     environment.filters["tojson"] = _tojson
+    environment.filters |= {name: _counted(name, environment.filters[name], most) for name, most in _COUNTS.items()}
     environment.globals = {"range": _range}
     return environment
 

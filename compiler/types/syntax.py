@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from lmprog.compiler.findings.finding import Report, nearest, suggestion
+from lmprog.compiler.findings.other_words import BOUNDS
 from lmprog.compiler.plan import Field
 from lmprog.compiler.shape import IDENTIFIER, WRAPPED
 from lmprog.compiler.types import shapes
 from lmprog.compiler.types.lattice import PRIMITIVES, UNKNOWN, Enum, Object, Primitive, Type, mismatch
+from lmprog.compiler.types.meant import meant
 from lmprog.compiler.types.text import TypeTextError, read_type
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
@@ -29,6 +31,15 @@ _OTHER_NAMES = {
     "array": "list[str]",
     "list": "list[str]",
 }
+
+
+_BOUNDED = (
+    "say it in about:; for a value that is refused outside of its bounds, make it a field of a pydantic model "
+    "(type: ./types.py:Model)"
+)
+"""The fix for the bounds of a value, which no type of the language has."""
+_CONTAINERS = {"list": "list[{}]", "array": "list[{}]", "optional": "{}?"}
+"""Names of the only field of an object by which another type was probably meant, and how that is written."""
 
 
 class TypeReader:
@@ -63,7 +74,7 @@ class TypeReader:
         kind_node = node.entries.get("type")
         for key in node.entries:
             if key not in LONG_FORM and not (kind_node is None and key == "enum"):
-                fix = suggestion(key, LONG_FORM, "keys")
+                fix = _BOUNDED if key in BOUNDS else suggestion(key, LONG_FORM, "keys")
                 self.report.add("LMP101", node.key_place(key), f"the long form of {what} has no key `{key}`", fix=fix)
         kind = self.type(kind_node, what) if kind_node is not None else self._enum(node, what)
         about, declassify = self._text(node, "about", what), node.get("declassify")
@@ -79,7 +90,8 @@ class TypeReader:
         if default is not None:
             wrong = mismatch(default.plain(), kind)
             if wrong:
-                self.report.add("LMP203", default.place, f"the default of {what} is no {kind}: {wrong}")
+                message = f"the default of {what} is no {kind}: {wrong}"
+                self.report.add("LMP203", default.place, message, fix=meant(default.plain(), kind))
         return Field(
             kind,
             about=about,
@@ -146,10 +158,24 @@ class TypeReader:
                     return UNKNOWN
                 if not IDENTIFIER.match(name):
                     self.report.add("LMP101", node.key_place(name), f"`{name}` cannot name a field of {what}")
+            self._container(node, what)
             return Object(tuple((name, self.type(value, f"{what}.{name}")) for name, value in node.entries.items()))
         fix = "a list of T is written list[T]" if isinstance(node, Sequence) else None
         self.report.add("LMP101", node.place, f"{what} has no type that can be read", fix=fix)
         return UNKNOWN
+
+    def _container(self, node: Mapping, what: str) -> None:
+        """Warn of an object whose only field has the name of a container, with a text as its type: `{list: str}`."""
+        name, inner = next(iter(node.entries.items()), ("", None))
+        if (
+            len(node.entries) == 1
+            and name in _CONTAINERS
+            and isinstance(inner, Scalar)
+            and isinstance(inner.value, str)
+        ):
+            message = f"{what} is an object with one field, `{name}`"
+            fix = f'write "{_CONTAINERS[name].format(inner.value)}", unless an object is meant'
+            self.report.add("LMP101", node.key_place(name), message, severity="warning", fix=fix)
 
     def _no_part(self, node: Mapping, what: str) -> None:
         """Report the keys `private`, `default` and `declassify` in the long form of a type or a part, which only a whole input

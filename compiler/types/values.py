@@ -35,6 +35,8 @@ from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar, Sequence
 
 _DOTTED = re.compile(r"\b([A-Za-z_][A-Za-z0-9_]*)((?:\.[A-Za-z_][A-Za-z0-9_]*)+)")
 
+_DECLARED = re.compile(r"(?:inputs|steps\.\w+)\.(\w+)")
+"""The name of an input or of an output of a step, whose type is declared elsewhere."""
 _MARKS = re.compile(r"\{\{(.*?)\}\}|\{%.*?%\}", re.DOTALL)
 _HOLE = re.compile(r"\$\{\{(.*?)\}\}")
 ANY_JOINED = '${{ join(["...", inputs.x], "") }}'
@@ -247,8 +249,17 @@ def _conversion(expression: Expression, wanted: Type) -> str | None:
         return f"write ${{{{ compact({expression.text}) }}}}"
     if source == JSON and isinstance(wanted, ListOf) and wanted.item == UNKNOWN:
         return "annotate the parameter as Any, which takes json"
+    if isinstance(source, Object):
+        # Of a step, or another object, one field was probably meant.
+        fitting = [name for name, kind in source.fields if assignable(without_none(kind), wanted)]
+        if len(fitting) == 1 and expression.tree is not None:
+            return f"write ${{{{ {expression.text}.{fitting[0]} }}}}"
     if isinstance(wanted, ListOf) and assignable(source, wanted.item):
-        return f"write ${{{{ [{expression.text}] }}}}"
+        one = f"${{{{ [{expression.text}] }}}}"
+        declared = _DECLARED.fullmatch(expression.text)
+        if declared is None or source == JSON:
+            return f"write {one}"
+        return f"write {wanted} as the type of `{declared[1]}` where that is declared, or {one} for a list of one"
     text = expression.text.strip("'\"")
     if expression.constant and text.partition(".")[0] in (
         "inputs",

@@ -19,7 +19,7 @@ from lmprog.doctor.line import Line, Status
 from lmprog.errors import UsageError
 from lmprog.extras import require
 from lmprog.lms import making
-from lmprog.lms.api.access import Access
+from lmprog.lms.api.access import WHERE, Access
 from lmprog.lms.api.addresses import listed
 from lmprog.lms.embedded import NAME as EMBEDDED
 from lmprog.lms.embedded import cached_folder
@@ -91,7 +91,7 @@ def model(lm: LM) -> Line:
         return Line("Program", name, "problem", *_said_and_fix(error))
     variables = keys_of(lm)
     if variables and not has_key(variables):
-        fix = f"set {variables[0]} in the environment, or write lms.{lm.id}.api_key"
+        fix = f"set {variables[0]} {WHERE}, or write lms.{lm.id}.api_key"
         return Line("Program", name, "problem", "its key is not set", fix)
     return Line("Program", name, "ok", "its packages are installed" + (", its key is set" if variables else ""))
 

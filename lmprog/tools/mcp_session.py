@@ -100,9 +100,20 @@ async def _started(settings: dict[str, Any]) -> AsyncIterator[Any]:
         except Exception as error:
             if well:
                 raise
+            if absent := _no_command(program, env.get("PATH"), settings["folder"]):
+                raise RuntimeError(absent) from error
             said = last_words(_end_of(log))
             why = cause(error) + (f" ({said})" if said else "")
             raise RuntimeError(why + _other_python(program, env.get("PATH"), said)) from error
+
+
+def _no_command(program: str, path: str | None, folder: object) -> str:
+    """Return what to say and do about a command that does not exist; empty for one that does."""
+    if "/" in program or os.sep in program:
+        return "" if os.path.exists(os.path.join(str(folder), program)) else f"there is no file {program} in {folder}"
+    if shutil.which(program, path=path) is not None:
+        return ""
+    return f"there is no command `{program}` on PATH: install it, or write the path of the program as `command`"
 
 
 def last_words(log: str) -> str:

@@ -14,6 +14,8 @@ from lmprog.compiler.routes import is_direct
 from lmprog.errors import UsageError
 
 OPENAI = "https://api.openai.com/v1"
+WHERE = "in the environment, or in the file .env beside the program"
+"""The places in which the commands look for variables."""
 _SECRET_NAMES = ("_API_KEY", "_TOKEN", "_SECRET", "_SECRET_KEY", "_ACCESS_KEY", "_PASSWORD", "_CREDENTIALS")
 
 
@@ -49,7 +51,7 @@ class Access:
             if declared.api_base is None and is_direct(declared):
                 base = address_in_environment(declared) or OPENAI
             if base == OPENAI and not key:
-                fix = f"set OPENAI_API_KEY in the environment, or write lms.{declared.id}.api_key"
+                fix = f"set OPENAI_API_KEY {WHERE}, or write lms.{declared.id}.api_key"
                 raise UsageError(f"the LM {declared.id!r} ({declared.model}) has no key; {fix}")
         headers = {
             name: _header(_value(written, declared), f"the header {name}", declared) or ""
@@ -96,7 +98,7 @@ def _value(expression: Expression | None, declared: plan.LM) -> str | None:
         return str(expression.evaluate({"env": os.environ}))
     except EvaluationError as error:
         said = str(error)
-    raise UsageError(f"the LM {declared.id!r}: {said}; set the variable in the environment and run the command again")
+    raise UsageError(f"the LM {declared.id!r}: {said}; set the variable {WHERE}, and run the command again")
 
 
 def _header(value: str | None, name: str, declared: plan.LM) -> str | None:

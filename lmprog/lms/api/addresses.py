@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from lmprog.compiler import plan
 from lmprog.compiler.expressions.compiled import EvaluationError
 from lmprog.errors import UsageError
+from lmprog.lms.api.access import WHERE
 
 log = logging.getLogger(__name__)
 REREAD = 1.0
@@ -45,9 +46,7 @@ def _fixed(declared: plan.LM, fleet: plan.Fleet) -> tuple[str, ...]:
                 )
             found.append(address)
             continue
-        raise UsageError(
-            f"the LM {declared.id!r}: {said}; set the variable in the environment and run the command again"
-        )
+        raise UsageError(f"the LM {declared.id!r}: {said}; set the variable {WHERE}, and run the command again")
     return tuple(dict.fromkeys(found))
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from lmprog.boundary.wire import loads, retry_after
 from lmprog.errors import Handled
+from lmprog.lms.api.access import WHERE
 
 T = TypeVar("T")
 PASSING = frozenset({408, 409, 425, 429})
@@ -46,6 +47,8 @@ class TryFailed(Handled):
         later = status in PASSING or status >= 500
         asked = retry_after(headers) if later else None
         fix = "add credit with the provider, or name another LM" if spent and not asked else ""
+        if status == 401:
+            fix = f"is its key right? It is read where lms.<id>.api_key says, else {WHERE}"
         failed = cls(words, passing=later and not spent, status=status, asked=asked, fix=fix)
         if status in (400, 422) and (other := OTHER_NAME.search(words)):
             failed.limit = other[1]

@@ -179,3 +179,26 @@ def test_a_field_is_plucked_from_each_object_and_from_nothing_else() -> None:
 def test_no_function_makes_a_text_of_any_length(name: str, arguments: list) -> None:
     with pytest.raises(ValueError, match="longer than 10,000,000 characters"):
         FUNCTIONS[name].call(*arguments)
+
+
+def test_round_counts_a_bounded_number_of_digits() -> None:
+    with pytest.raises(EvaluationError, match="at most 1,000 digits"):
+        parsed("round(5, -1000000000)").evaluate({})
+    assert parsed("round(12345, -2)").evaluate({}) == 12300
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("inputs.a in [inputs.b]", []),
+        ("inputs.a in [inputs.b, 'x']", []),
+        ("inputs.a in ['x', 'zz']", ["LMP206"]),
+        ("inputs.a in [inputs.b, 'zz']", ["LMP206"]),
+        ("'zz' in [inputs.b]", ["LMP206"]),
+    ],
+)
+def test_only_a_value_that_is_written_out_is_a_slip(text: str, found: list[str]) -> None:
+    kinds = Object((("a", Enum(("x", "y"))), ("b", Enum(("x", "y", "z")))))
+    typer = Typer(Scope({"inputs": kinds}))
+    typer.type(parse(text))
+    assert [problem.code for problem in typer.problems] == found

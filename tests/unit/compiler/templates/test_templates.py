@@ -161,3 +161,13 @@ def test_the_head_is_a_prefix_of_every_text(text: str, head: str) -> None:
 def test_a_template_travels_between_processes() -> None:
     template = pickle.loads(pickle.dumps(Template("{{ text }}!", frozenset({"text"}))))
     assert template.render({"text": "a"}) == "a!"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['[1, 2]|batch(100000000, "x")|list', "[1]|slice(10 * 100000000)|list", "5|round(-1000000000)", '"a"|indent(1000000000)',
+     "5|round(precision=-1000000000)", "[1]|tojson(1000000000)"],
+)  # fmt: skip
+def test_a_filter_makes_no_more_than_a_prompt_may_need(text: str) -> None:
+    with pytest.raises(RenderError, match="takes numbers up to"):
+        Template(f"{{{{ {text} }}}}").render({})
