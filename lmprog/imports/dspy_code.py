@@ -79,8 +79,9 @@ class Constant:
 
 
 class DspyFile:
-    """A Python file that uses DSPy, as a syntax tree: its classes, functions and plain values by name, and the notes on it. No
-    code of it is run. Raises UsageError where the file cannot be read, or is no Python.
+    """A Python file that uses DSPy, as a syntax tree: the classes, functions and plain values of its top level by name,
+    and the notes on it. No code of it is run. Raises UsageError where the file cannot be read, is no Python, or is
+    nested too deeply.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,6 +90,8 @@ class DspyFile:
             self.tree = ast.parse(self.text)
         except (SyntaxError, ValueError) as error:
             raise UsageError(f"{path} is no Python that can be read: {' '.join(str(error).split())}") from None
+        except (RecursionError, MemoryError):  # Python's parser raises the latter for nesting beyond its own limit
+            raise UsageError(f"{path} is nested too deeply to read") from None
         self.notes: list[Note] = []
         self._said: set[tuple[ast.AST, str]] = set()
         self.handled: set[ast.stmt] = set()
@@ -119,16 +122,20 @@ class DspyFile:
             self.files |= {one.asname or one.name: f"{node.module}.py:{one.name}" for one in node.names}
 
     def _constants(self) -> Iterator[tuple[str, Constant]]:
-        """Yield the names that the top level sets to plain values."""
+        """Yield the names that the top level sets to plain values, without values in which a text looks like a key."""
         for node in self.tree.body:
             if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+                if any(map(self.is_key, ast.walk(node.value))):
+                    continue
                 try:
                     yield node.targets[0].id, Constant(ast.literal_eval(node.value))
                 except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
                     continue
 
     def dspy_name(self, node: ast.AST) -> str | None:
-        """Return the name in DSPy that an expression stands for, as `Predict` for `dspy.Predict`; None for any other."""
+        """Return the last name of an expression that stands for a part of DSPy, as `Predict` for `dspy.Predict`, also
+        where the file imports it under another name; None for any other expression.
+        """
         if isinstance(node, ast.Name):
             return self._names.get(node.id)
         if not isinstance(node, ast.Attribute):
@@ -139,8 +146,8 @@ class DspyFile:
         return node.attr if isinstance(root, ast.Name) and root.id in self._modules else None
 
     def is_module(self, node: ast.ClassDef, depth: int = 0) -> bool:
-        """Return whether a class is a module of DSPy, by one of its bases, also through other classes of the file. `depth` is
-        the number of classes passed so far, which has a limit of 8.
+        """Return whether a class is a module of DSPy, by one of its bases, also through at most 8 other classes of the
+        file. `depth` is the number of classes passed so far.
         """
         names = [self.dspy_name(base) for base in node.bases]
         own = [self.classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in self.classes]
@@ -164,14 +171,25 @@ class DspyFile:
             self.notes.append(note)
 
     def source(self, node: ast.AST) -> str:
-        """Return the beginning (90 characters) of the Python text of a node, in one line and with `***` in place of keys."""
-        text = " ".join((ast.get_source_segment(self.text, node) or "").split())
+        """Return the beginning of the Python text of a node in one line: with `***` in place of keys, and `...` after
+        90 characters where it is longer.
+        """
+        text = ast.get_source_segment(self.text, node) or ""
+        for part in filter(self.is_key, ast.walk(node)):  # as it is written: with escapes, or in several pieces
+            text = without(text, [ast.get_source_segment(self.text, part) or text], "***")
+        text = " ".join(text.split())
         text = without(text, sorted(self.secrets, key=len, reverse=True), "***")
         return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
+    def is_key(self, node: ast.AST) -> bool:
+        """Return whether a node is a text that looks like a key, by its form or by the name that it is given to."""
+        value = node.value if isinstance(node, ast.Constant) else None
+        return isinstance(value, str) and (value in self.secrets or SHAPE.search(value) is not None)
+
     def signature(self, node: ast.AST) -> Signature | None:
-        """Return the signature that an expression gives: a class, a text such as `q -> a`, a call of `dspy.Signature`, a name
-        set to one of these, or a method of one, such as `with_instructions`; None where it gives none that can be read.
+        """Return the signature that an expression gives: a class, a text such as `q -> a`, a call of `dspy.Signature`,
+        a name set to one of these, or a method of one, such as `with_instructions`; None, without a note, where it
+        gives none that can be read.
         """
         if isinstance(node, ast.Name) and node.id in self.classes:
             return self.signatures.of_class(self.classes[node.id])
@@ -202,8 +220,9 @@ class DspyFile:
         return None
 
     def predictor(self, node: ast.AST, path: str) -> Predictor | None:
-        """Return the predictor that a call makes, for the path `path` in DSPy; None where it makes none that can be read. What
-        the module will not do as DSPy does gets a note, such as several tries or options.
+        """Return the predictor that a call makes, for the path `path` in DSPy; None, without a note, for a call that
+        makes none that can be read, and for what is no call. What the module will not do as DSPy does gets a note, such
+        as several tries or options.
         """
         if not isinstance(node, ast.Call):
             return None
@@ -256,8 +275,8 @@ class DspyFile:
 
 
 def _secrets(node: ast.AST) -> Iterator[str]:
-    """Yield the texts of a node that look like keys: a part of a text that has the form of one, and a text that is given to
-    an argument, a variable or a key of a dict with a name such as `api_key`.
+    """Yield the texts of a node that look like keys: a part of a text that has the form of one, and a text, or the parts of
+    one that is put together, that is given to an argument, a variable or a key of a dict with a name such as `api_key`.
     """
     pairs: list[tuple[ast.AST | str | None, ast.AST | None]] = []
     if isinstance(node, ast.keyword):
@@ -271,9 +290,10 @@ def _secrets(node: ast.AST) -> Iterator[str]:
         yield from SHAPE.findall(node.value)
     for name, value in pairs:
         named = name if isinstance(name, str) else name.value if isinstance(name, ast.Constant) else ""
-        text = value.value if isinstance(value, ast.Constant) else None
-        if isinstance(text, str) and len(text) > 3 and NAME.search(str(named)):
-            yield text
+        if not isinstance(value, ast.Constant | ast.BinOp | ast.JoinedStr) or not NAME.search(str(named)):
+            continue
+        texts = [part.value for part in ast.walk(value) if isinstance(part, ast.Constant)]
+        yield from (text for text in texts if isinstance(text, str) and len(text) > 3)
 
 
 def plain_value(node: ast.AST) -> Any:
@@ -285,7 +305,9 @@ def plain_value(node: ast.AST) -> Any:
 
 
 def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Sequence[ast.arg]:
-    """Return the parameters of a function or method in order, without `self`, `*args` and `**kwargs`."""
+    """Return the parameters of a function or method in order, those by name alone last, without a first `self`, `*args`
+    and `**kwargs`.
+    """
     found = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
     return found[1:] if found and found[0].arg == "self" else found
 

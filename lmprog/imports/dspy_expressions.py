@@ -67,15 +67,15 @@ class Either:
 
     @property
     def outputs(self) -> Mapping[str, SignatureField]:
-        """The outputs that both have, by name."""
+        """The outputs that both have, by name, as `then` has them."""
         return {name: field for name, field in self.then.outputs.items() if name in self.other.outputs}
 
     def field(self, name: str) -> Expr | None:
-        """Return the expression of an output; None where not both have it."""
+        """Return the expression of an output; None where not both have it. Its type is not known where theirs differ."""
         then, other = self.then.field(name), self.other.field(name)
-        return (
-            Expr(f"default({then.text}, {other.text})", other.type) if then is not None and other is not None else None
-        )
+        if then is None or other is None:
+            return None
+        return Expr(f"default({then.text}, {other.text})", other.type if then.type == other.type else None)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Expressions(ABC):
             return self.value(node.value, env)
         if isinstance(node, ast.Constant):
             plain = node.value is None or isinstance(node.value, str | int | float)
-            if isinstance(node.value, str) and node.value in self.file.secrets:
+            if self.file.is_key(node):
                 return Unknown("key")
             return Constant(node.value) if plain else Unknown("value")
         if isinstance(node, ast.Name):
@@ -152,8 +152,8 @@ class Expressions(ABC):
         return self._computed(node, env) or Unknown("value")
 
     def expr(self, value: Any) -> Expr | None:
-        """Return a value as an expression of the language, such as a list or a plain value as a literal; None where it
-        has none, as the outputs of a step in whole.
+        """Return a value as an expression of the language, such as a list, a Record or a plain value as a literal; None
+        where it or a part of it has none, as Unknown and the outputs of a step in whole.
         """
         if isinstance(value, Expr):
             return value

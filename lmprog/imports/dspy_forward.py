@@ -26,9 +26,9 @@ _CALLS = ("acall", "forward", "aforward", "__call__")
 
 
 class Forward(Objects):
-    """A reader of `forward` methods that gathers the parts of a program: `modules` (predictors by id), and `tools`, `steps` and
-    `inputs` as the spec has them. The program's file will be in `folder`, from which tools name their files; `stand_ins`
-    are the inputs that stand for values without a step.
+    """A reader of `forward` methods that gathers the parts of a program: `modules` (predictors by id), `tools`, `steps`
+    and `inputs` as the spec has them, and `stand_ins`, the names of the inputs that stand for values without a step.
+    The program's file will be in `folder`, from which tools name their files.
     """
 
     def __init__(self, file: DspyFile, folder: Path) -> None:
@@ -46,8 +46,9 @@ class Forward(Objects):
         self._end: ast.AST | None = None
 
     def program(self, node: ast.ClassDef, given: ast.Call | None) -> dict[str, str]:
-        """Add the inputs and steps of the module class at `node`; return the program's outputs, expressions in `${{ }}` by
-        name, empty where the class has no `forward`. Raises UsageError where its loops stand for too many statements.
+        """Add the inputs and steps of the module class at `node`; return the program's outputs, expressions in `${{ }}`
+        by name, empty, with a note, where the class has no `forward` or it returns nothing that has an expression.
+        Raises UsageError where its loops stand for more than 2,000 statements.
 
         `given` is the call that makes an object of the class (None: it has no arguments).
         """
@@ -213,11 +214,12 @@ class Forward(Objects):
         env |= {part.id: Unknown(part.id) for part in parts}
 
     def called(self, node: ast.Call, env: Mapping[str, Any], each: Expr | None = None) -> Any:
-        """Return the value of a call of a predictor, retriever, module of the file, or function that becomes a tool,
-        and add the steps, tools and inputs that it needs to the program; None for any other call.
+        """Return the value of a call of a predictor, retriever, module of the file (outside of list comprehensions), or
+        function that becomes a tool, and add the steps, tools and inputs that it needs to the program; None for any
+        other call.
 
-        `env` has the values of names, `each` is the list of the list comprehension around the call (None: there is none),
-        over which the step of a predictor or tool is repeated.
+        `env` has the values of names, `each` is the list of the list comprehension around the call (None: there is
+        none), over which the step of a predictor or tool is repeated.
         """
         function: ast.AST = node.func
         if isinstance(function, ast.Attribute) and function.attr in _CALLS:
@@ -334,8 +336,8 @@ class Forward(Objects):
         return Expr(f"steps.{self.add(identifier(name), called)}.result", kind)
 
     def tool(self, name: str) -> str:
-        """Add a function, of this file or imported from one beside it, as a tool of the program; return the tool's id.
-        A function of this file counts as handled, and gets a note, since its file imports dspy.
+        """Add a function, of this file or imported from one beside it, as a tool of the program; return the tool's id,
+        the same for each call. A function of this file counts as handled, and gets a note, since its file imports dspy.
         """
         id, other = identifier(name), self.file.files.get(name)
         file, _, function = (other or f"{self.file.path.name}:{name}").partition(":")
@@ -349,9 +351,10 @@ class Forward(Objects):
         return id
 
     def argument(self, value: Any, name: str, kind: Type | None) -> Any:
-        """Return the argument `name` of a step, of type `kind` (None: not known), for a value: a plain value, or an expression
-        in `${{ }}`. For an unknown value an input of the program is added; an input of no known type that is read gets
-        `kind`."""
+        """Return the argument `name` of a step, of type `kind` (None: not known), for a value: a plain value, or an
+        expression in `${{ }}`. For a value without an expression, and for one that holds `${{`, an input of the program
+        is added; an input of no known type that is read gets `kind`.
+        """
         if isinstance(value, Constant) and MARK not in str(value.value):
             return value.value
         found = self.expr(value) if MARK not in str(value) else None

@@ -20,12 +20,13 @@ _SILENT = {"_dspy_lm_class", "cache", "num_retries", "callbacks", "model_type", 
 
 
 def lm_entry(options: Mapping[str, Any], notes: list[Note], *, saved: bool = False) -> dict[str, Any]:
-    """Return an entry of `lms` of a spec (`model`, `params`, `api_base`) for the options of a DSPy LM by name; where they
-    name no model it has `NO_MODEL`. A note is added to `notes` for each option that is left out: the key, an address that
-    holds a secret, and what would be an expression in a spec.
+    """Return an entry of `lms` of a spec (`model`, `params`, `api_base`) for the options of a DSPy LM by name; where
+    they name no model it has `NO_MODEL`. A note is added to `notes` for each option that is left out and would change
+    requests: the key, an address that holds a secret, what would be an expression in a spec, and options that a spec
+    does not have.
 
-    With `saved` the options come from a saved program, whose address is left out, as DSPy itself does: requests and the key
-    would be sent there.
+    With `saved` the options come from a saved program, whose address is left out, with a note, as DSPy itself does:
+    requests and the key would be sent there.
     """
     strange = [name for name, value in options.items() if MARK in str(value)]
     notes += [Note("lms", f"`{name}` of the LM, whose value would be an expression here") for name in strange]

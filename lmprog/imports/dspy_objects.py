@@ -30,9 +30,9 @@ class Objects(Expressions):
         """The classes whose objects are being made or followed."""
 
     def instance(self, node: ast.ClassDef, path: str, given: ast.Call | None) -> Instance:
-        """Return an object of the module class at `node`, with the attributes that its `__init__` sets, none where the class
-        has no such method. The file gets notes on other methods, class attributes, and statements that cannot be followed;
-        predictors are added to `predictors`.
+        """Return an object of the module class at `node`, with the attributes that its own `__init__` sets, none where
+        the class itself has no such method. The file gets notes on other methods, class attributes, and statements that
+        cannot be followed; predictors are added to `predictors`.
 
         `path` is the object's path as DSPy names it (empty: the program itself), `given` the call that makes it (None:
         without arguments).
@@ -138,14 +138,16 @@ class Objects(Expressions):
 
 
 def method_of(node: ast.ClassDef, *names: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    """Return the first of a class's methods of these names; None where it has none of them."""
+    """Return the method of a class that has the first of `names` that any of its own methods has; None where none has
+    one (inherited methods do not count).
+    """
     found = [one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
     return next((one for name in names for one in found if one.name == name), None)
 
 
 def is_straight(node: ast.For) -> bool:
-    """Return whether a loop has neither `break`, `continue`, `return` nor `else`, so that it runs all its statements in all
-    its turns.
+    """Return whether a loop has neither `break`, `continue`, `return` (nor has a loop inside) nor `else`, so that it
+    runs all its statements in all its turns.
     """
     left = (ast.Break, ast.Continue, ast.Return)
     return not node.orelse and not any(isinstance(part, left) for part in ast.walk(node))
@@ -163,8 +165,8 @@ def is_path(node: ast.AST) -> bool:
 
 
 def is_simple(node: ast.If) -> bool:
-    """Return whether both sides of a condition hold only assignments, expressions, `pass` and such conditions, so that the
-    statements after it always run.
+    """Return whether both sides of a condition hold only assignments of any kind, expressions, `pass` and such
+    conditions, so that the statements after it always run.
     """
     kinds = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Pass)
     return all(

@@ -70,16 +70,16 @@ class Signature:
         return f"Given the fields {given}, produce the fields {made}."
 
     def reasoned(self) -> Signature:
-        """Return the signature with the output `reasoning`, a text, before its other outputs, as ChainOfThought has it; its
-        instructions are `words`.
+        """Return a new signature with the output `reasoning` before the other outputs, as ChainOfThought has it: a
+        text, or an output of that name as it is declared; its instructions are `words`.
         """
         return Signature(self.inputs, {"reasoning": SignatureField(), **self.outputs}, self.words)
 
 
 class Signatures:
-    """A reader of the signatures and types in the code of a file: `classes` are all its classes by name, `dspy_name` returns
-    the DSPy name of a Python expression (None: it has none), and `say` is called for each part that is not carried over.
-    `used` has the names of the classes that were read.
+    """A reader of the signatures and types in the code of a file: `classes` are all its classes by name, `dspy_name`
+    returns the DSPy name of a Python expression (None: it has none), and `say(node, text)` is called for each part that
+    is not carried over. `used` has the names of the classes that were read.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Signatures:
         self._open: list[str] = []
 
     def is_signature(self, node: ast.ClassDef) -> bool:
-        """Return whether a class is a signature, by one of its bases, also through other classes of the file."""
+        """Return whether a class is a signature, by one of its bases, also through at most 8 other classes of the file."""
         return any(self._is_base(base, 0) for base in node.bases)
 
     def _is_base(self, base: ast.expr, depth: int) -> bool:
@@ -103,8 +103,9 @@ class Signatures:
         return known is not None and depth < _MAX_DEPTH and any(self._is_base(one, depth + 1) for one in known.bases)
 
     def of_class(self, node: ast.ClassDef) -> Signature:
-        """Return the signature that a class declares, with the fields of the signatures that it inherits from; its docstring
-        has the instructions, else that of its last base. `say` is called for what is no field.
+        """Return the signature that a class declares, with the fields of the signatures that it inherits from before
+        its own; its docstring has the instructions, else that of the last signature among its bases (None: neither has
+        one). `say` is called for what is no field.
         """
         self.used.add(node.name)
         inputs: dict[str, SignatureField] = {}
@@ -139,7 +140,7 @@ class Signatures:
         given, arrow, made = text.partition("->")
         try:
             inputs, outputs = (dict(self._parameters(part)) for part in (given, made))
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, MemoryError):  # Python's parser raises the last for too deep nesting
             return None
         if not arrow or not outputs:
             return None
@@ -166,13 +167,14 @@ class Signatures:
         return about
 
     def type(self, node: ast.expr, depth: int = 0) -> Type:
-        """Return the type of the language for a Python annotation; `str` or `json`, with a note by `say`, where the language
-        has no type for it. `depth` is the level of nesting so far; classes below level 8 are `str`.
+        """Return the type of the language for a Python annotation; where the language has none for it, with a note by
+        `say`, `json` for a union or a name with brackets, else `str`. `depth` is the level of nesting so far; classes
+        below level 8 are `str`.
         """
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             try:
                 return self.type(ast.parse(node.value, mode="eval").body, depth + 1)
-            except SyntaxError:
+            except (SyntaxError, ValueError, MemoryError):  # as in of_text
                 pass
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
             return self._union([node.left, node.right], node, depth)

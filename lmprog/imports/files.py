@@ -28,8 +28,8 @@ class _Texts(yaml.SafeLoader):
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file, with `\\n` as line ends and without a byte order mark. Raises UsageError where it is no
-    regular file, too large, or no UTF-8 text.
+    """Return the text of a file, with `\\n` as line ends and without a byte order mark. Raises UsageError where it is
+    absent, no regular file, larger than 64 MB, or no UTF-8 text.
     """
     try:
         return files.read_text(path).removeprefix("\ufeff")
@@ -38,8 +38,9 @@ def read_text(path: Path) -> str:
 
 
 def may_read(named_by: Path, other: Path) -> bool:
-    """Return whether the file `other`, which the file `named_by` of another tool names, may be read: it lies in the git
-    checkout of `named_by` (else in its folder), not in `.git`, and is a valid path. Whether it exists makes no difference.
+    """Return whether the file `other`, which the file `named_by` of another tool names, may be read: with links
+    followed, it lies in the git checkout of `named_by` (else in its folder), not in `.git`, and is a valid path.
+    Whether it exists makes no difference.
     """
     try:
         return files.refusal(other, files.root_of(named_by)) is None
@@ -48,14 +49,17 @@ def may_read(named_by: Path, other: Path) -> bool:
 
 
 def python_reference(source: Path, folder: Path, function: str) -> str:
-    """Return the reference, such as `./tools.py:name`, by which a program in `folder` names a function of a Python file."""
+    """Return the reference, such as `./tools.py:name`, by which a program in `folder` names a function of a Python
+    file; it begins with `../` for a file outside of the folder.
+    """
     path = Path(os.path.relpath(source.resolve(), folder.resolve())).as_posix()
     return f"{path if path.startswith('../') else f'./{path}'}:{function}"
 
 
 def read_yaml(text: str, name: str) -> Any:
-    """Return the plain value of a YAML text (None: it is empty), called `name` in messages; dates stay texts. Raises
-    UsageError where it is no YAML, nested too deeply, or its aliases stand for too much.
+    """Return the plain value of a YAML text (None: it is empty), called `name` in messages; dates stay texts, and of
+    equal keys the last counts. Raises UsageError where it is no YAML, nested too deeply, or its aliases stand for too
+    much.
     """
 
     def read() -> Any:

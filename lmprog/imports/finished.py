@@ -24,8 +24,8 @@ class Finished:
 
 
 def finished(made: Imported, target: Path) -> Finished:
-    """Write an imported program to the new file `target`, with the errors of a check as comments; return its notes (these
-    comments too) and all findings. The check runs no user code.
+    """Write an imported program to the new file `target`, whose folder is made where it is missing, with the errors of
+    a check as comments; return its notes (these comments too) and all findings. The check runs no user code.
 
     Raises UsageError where the program holds what YAML cannot write, FileExistsError where the file exists, and OSError
     where it cannot be written.

@@ -18,8 +18,8 @@ def named(flow: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def with_variant(flow: Mapping[str, Any], node: dict[str, Any], say: Callable[[str, str], None]) -> dict[str, Any]:
-    """Return a node of `flow` with the settings of its default variant, where it uses variants, else unchanged.
-    `say(section, text)` is called for each variant that is left out.
+    """Return a node of `flow` with the settings of its default variant (the first where none is named), where it uses
+    variants, else unchanged. `say(section, text)` is called for each variant that is left out.
     """
     variants = entries(flow.get("node_variants")).get(node["name"])
     if not node.get("use_variants") or variants is None:
@@ -43,7 +43,9 @@ def source_of(flow: Path, node: Mapping[str, Any]) -> Path | None:
 
 
 def entries(value: Any) -> dict[str, dict[str, Any]]:
-    """Return the entries of a mapping that are mappings themselves; empty for any other value."""
+    """Return the entries of a mapping that are mappings themselves, with their keys as texts; empty for any other
+    value.
+    """
     found = value if isinstance(value, dict) else {}
     return {str(key): entry for key, entry in found.items() if isinstance(entry, dict)}
 
@@ -55,5 +57,5 @@ def given(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_argument(name: object) -> bool:
-    """Return whether the key of a node's input is a valid name of the language."""
+    """Return whether the key of a node's input is a name that `identifier` leaves as it is."""
     return isinstance(name, str) and name == identifier(name)

@@ -66,6 +66,7 @@ def argument(values: FlowValues, id: str, value: Any, kind: Type) -> Any:
 
 
 def has_parts(kind: str | None) -> bool:
-    """Return whether values of a type, as the language writes it, are lists or objects; False for None, an unknown
-    type."""
+    """Return whether values of a type, as the language writes it, are or may be (`json`) lists or objects; False for
+    None, an unknown type.
+    """
     return kind is not None and (kind == "json" or kind.startswith(("list[", "{")))

@@ -17,7 +17,8 @@ _ENVIRONMENT = Environment(trim_blocks=True, keep_trailing_newline=True)
 
 
 def pieces(text: str) -> list[tuple[bool, str]] | None:
-    """Return the parts of a Jinja template in order, each with True for the name of a variable and False for text.
+    """Return the parts of a Jinja template in order, without its comments, each with True for the name of a variable
+    and False for text; empty for an empty one.
 
     None where it has conditions, loops, filters or parts of values, or cannot be read.
     """
@@ -54,11 +55,12 @@ def text_nodes(found: Mapping[str, Mapping[str, Any]], read: Callable[[Mapping[s
 
 
 def expression(values: FlowValues, id: str, text: str, given: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return the expression of a step that computes the text which the template `text` of the node `id` gives, and True if it
-    writes a list or object as JSON, where the flow writes it as Python does.
+    """Return the expression, without `${{ }}`, of a step that computes the text which the template `text` of the node
+    `id` gives, and True if it writes a list or object as JSON, where the flow writes it as Python does.
 
-    `given` are the node's inputs by variable; a variable without one is empty. `values` gets an input of the program for
-    each node without a step that is read. `pieces` must be able to read the template.
+    `given` are the node's inputs by variable; a variable without one is empty. `values` gets an input of the program
+    for each node without a step that is read. `pieces` must be able to read the template: for another one the text is
+    empty.
     """
     parts: list[str] = []
     as_json = False

@@ -40,10 +40,11 @@ class FlowValues:
         self._own = frozenset(inputs)
 
     def reference(self, value: Any) -> str | None:
-        """Return the expression for a reference such as `${inputs.a}` or `${node.output.b}`; None for any other value.
+        """Return the expression, without `${{ }}`, for a reference such as `${inputs.a}` or `${node.output.b}`; None
+        for any other value, such as a text with more around it.
 
-        A reference to an input or node that does not exist is converted all the same, and `check` says what is wrong with
-        it.
+        A reference to an input or node that does not exist is converted all the same, and `check` says what is wrong
+        with it.
         """
         found = _REFERENCE.match(value) if isinstance(value, str) else None
         if found is None:
@@ -58,8 +59,9 @@ class FlowValues:
         return f"steps.{id}{rest}"
 
     def node(self, reference: str | None) -> str | None:
-        """Return the id of the node whose output an expression reads; None where it reads none, and for None, no
-        expression."""
+        """Return the id of the node, with or without a step, whose output an expression reads; None where it reads
+        none, and for None, no expression.
+        """
         found = re.match(r"steps\.(\w+)", reference or "")
         return found[1] if found is not None else None
 
@@ -107,8 +109,9 @@ class FlowValues:
         return value if wanted is None or mismatch(value, wanted) is None else fitted(value, wanted)
 
     def condition(self, activate: Mapping[str, Any], reader: str) -> str | None:
-        """Return the `when` of the step for the node `reader`, an equality of reference and value, from the node's `activate`
-        (a mapping with `when`, the reference, and `is`, the value); None where `when` is no reference.
+        """Return the `when` of the step for the node `reader`, without `${{ }}`: an equality of reference and value,
+        from the node's `activate` (a mapping with `when`, the reference, and `is`, the value; null where it is
+        missing). None where `when` is no reference.
         """
         reference = self.reference(activate.get("when"))
         if reference is None:

@@ -47,10 +47,11 @@ def tokens(text: str) -> list[Token] | None:
 
 
 def with_blanks_kept(text: str, *, trims: bool) -> str:
-    """Return a template changed so that lmprog renders it with the blanks and line breaks that the other tool would write.
+    """Return a template changed so that lmprog renders it with the blanks and line breaks that the other tool would
+    write; unchanged where Jinja cannot split it.
 
-    lmprog removes the blanks before a block at the start of a line, and the line break after it; `{%+` and `+%}` keep them.
-    With `trims` the other tool removes the line break too (`trim_blocks`), so only the blanks are kept.
+    lmprog removes the blanks before a block at the start of a line, and the line break after it; `{%+` and `+%}` keep
+    them. With `trims` the other tool removes the line break too (`trim_blocks`), so only the blanks are kept.
     """
     edits: dict[int, str] = {}
     for token in tokens(text) or ():
@@ -69,8 +70,8 @@ def with_blanks_kept(text: str, *, trims: bool) -> str:
 
 
 def renamed(text: str, names: Mapping[str, str]) -> str:
-    """Return a template with its variables renamed: `names` has the new name by the old one. Attributes, filters, tests and
-    the names of arguments stay.
+    """Return a template with its variables renamed, also those that it sets itself: `names` has the new name by the old
+    one. Attributes, filters, tests and the names of arguments stay, and so does a template that Jinja cannot split.
     """
     edits: dict[tuple[int, int], str] = {}
     before, depth = "", 0
@@ -86,8 +87,8 @@ def renamed(text: str, names: Mapping[str, str]) -> str:
 
 
 def respelled(text: str) -> str:
-    """Return a template with `.items()` written as the filter `items`, and without `.keys()` and `| safe`, which lmprog lacks
-    and which change nothing there.
+    """Return a template with `.items()` written as the filter `items`, and without `.keys()` and `| safe`, which lmprog
+    lacks and which change nothing there; unchanged where Jinja cannot split it.
     """
     edits: dict[tuple[int, int], str] = {}
     pieces = [token for token in tokens(text) or () if token.kind != "whitespace"]
@@ -101,7 +102,9 @@ def respelled(text: str) -> str:
 
 
 def outputs(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the start and end position of the expression in each `{{ }}`, in order."""
+    """Yield the start and end position of what stands between the braces of each `{{ }}`, blanks too, in order; nothing
+    for a template that Jinja cannot split.
+    """
     start = None
     for token in tokens(text) or ():
         if token.kind == "variable_begin":
@@ -113,7 +116,8 @@ def outputs(text: str) -> Iterator[tuple[int, int]]:
 
 def with_outputs(text: str, changes: Mapping[int, Callable[[str], str]]) -> str:
     """Return a template with the expressions of some `{{ }}` changed: `changes` has, by the number of the `{{ }}` (from
-    0), a function from the old expression, in brackets if a filter could not follow it, to the new."""
+    0; others are ignored), a function from the old expression, in brackets if a filter could not follow it, to the new.
+    """
     edits = {}
     for number, (start, end) in enumerate(outputs(text)):
         if number in changes:

@@ -46,11 +46,11 @@ def provider(name: object) -> Provider | None:
 def lm(
     where: Provider, model: str, params: Mapping[str, Any], key: str | None = None, base: str | None = None
 ) -> dict[str, Any]:
-    """Return an entry of `lms` of a spec, a mapping with `model` (with its provider's prefix), `params`, `api_key` and
-    `api_base`.
+    """Return an entry of `lms` of a spec, a mapping with `model` (with its provider's prefix), `params` (unless empty),
+    `api_key` and `api_base`; the key is an expression that reads its variable.
 
-    `key` is the environment variable of the key (None: the provider's usual one), `base` the address as the spec writes it
-    (None: the environment variable of the provider's address, or no `api_base` where it has none).
+    `key` is the environment variable of the key (None: the provider's usual one), `base` the address as the spec writes
+    it (None: the environment variable of the provider's address, or no `api_base` where it has none).
     """
     entry: dict[str, Any] = {"model": f"{where.prefix}/{model}"}
     if params:
@@ -64,19 +64,24 @@ def lm(
 def named(lms: dict[str, dict[str, Any]], entry: dict[str, Any], module: str) -> str:
     """Return the id in `lms` of an LM equal to `entry`, which is added where there is none.
 
-    A new LM is named after the last part of its model or, where that name is taken, `MODULE_lm` after the module.
+    A new LM is named after the last part of its model or, where that name is taken, `MODULE_lm` after the module, with
+    a number where that is taken too.
     """
     for id, other in lms.items():
         if other == entry:
             return id
     id = identifier(str(entry["model"]).rpartition("/")[2])
-    id = f"{module}_lm" if id in lms else id
+    number = 1
+    while id in lms:
+        id, number = f"{module}_lm{f'_{number}' if number > 1 else ''}", number + 1
     lms[id] = entry
     return id
 
 
 def number(value: Any) -> Any:
-    """Return the parameter of a request as an int or float if it is a text that Python reads as one, else unchanged."""
+    """Return the parameter of a request as an int or float if it is a text that Python reads as one (`1e3`, also
+    `nan`), else unchanged.
+    """
     if not isinstance(value, str):
         return value
     for kind in (int, float):

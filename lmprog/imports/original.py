@@ -39,9 +39,9 @@ class NotRendered(Handled):
 class Original:
     """A prompt of another tool: its Jinja template (`text`), and how that tool renders it.
 
-    With `trims` it removes the line break after a block (Jinja's `trim_blocks`), `first` is the role of text before any
-    role line, and `chat` False means that the prompt is sent as a single text to a completion API, without splitting it at
-    role lines.
+    With `trims` (default: False) it removes the line break after a block (Jinja's `trim_blocks`), `first` is the role
+    of text before any role line (`system`), and `chat` False means that the prompt is sent as a single text to a
+    completion API, without splitting it at role lines.
     """
 
     text: str
@@ -50,8 +50,8 @@ class Original:
     chat: bool = True
 
     def messages(self, values: Mapping[str, Any]) -> list[Message]:
-        """Return the messages, pairs of role and text, that the other tool would send for these values of the variables;
-        without `chat` a single one of the user.
+        """Return the messages, pairs of role and text, that the other tool would send for these values of the
+        variables, without empty ones; without `chat` a single one of the user, which may be empty.
 
         Raises NotRendered where the template cannot be rendered.
         """
@@ -89,7 +89,10 @@ class _Bounded(ImmutableSandboxedEnvironment):
     items = 0
 
     def counted(self, items: Iterable[Any]) -> Iterator[Any] | list[Any]:
-        """Return the items of a loop, each counted: at once for a list or tuple, else as the loop takes them."""
+        """Return the items of a loop, each counted: a new list, counted at once, for a list or tuple, else an iterator
+        that counts each as the loop takes it. Raises TemplateError for one more than 20,000 in all loops of the
+        rendering.
+        """
         return self._counted(items) if not isinstance(items, list | tuple) else list(self._counted(items))
 
     def _counted(self, items: Iterable[Any]) -> Iterator[Any]:
@@ -101,7 +104,9 @@ class _Bounded(ImmutableSandboxedEnvironment):
             yield item
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Return the value of an intercepted operation; raise TemplateError where its numbers or its result are too large."""
+        """Return the value of an intercepted operation (`*`, `**` or `%`); raise TemplateError where its numbers or its
+        result are too large.
+        """
         numbers = [value for value in (left, right) if isinstance(value, int | float)]
         sizes = [len(value) for value in (left, right) if isinstance(value, str | list | tuple)]
         if operator == "*" and any(size * abs(number) > _MAX_FACTOR for size in sizes for number in numbers):

@@ -42,8 +42,9 @@ class Imported:
     description: str | None = None
 
     def text(self) -> str:
-        """Return the YAML of the program with each note as a comment above its section, or at the top of the file where the
-        program lacks that section. Empty sections are left out.
+        """Return the YAML of the program with each note as a comment above its section, or at the top of the file where
+        the program lacks that section. Empty sections are left out. All values must be such that `unwritable` returns
+        None for them.
         """
         head: dict[str, Any] = {"lmprog": 1, "name": self.name}
         if self.description:
@@ -59,9 +60,9 @@ class Imported:
 
 
 def identifier(text: str) -> str:
-    """Return a valid name of the language made from any text: other characters than ASCII letters, digits and `_` become
-    `_`, those at the ends are dropped, and a name that is empty or begins with a digit gets `_` in front. Different texts
-    may give the same name.
+    """Return a valid name of the language made from any text: each run of characters other than ASCII letters, digits
+    and `_` becomes one `_`, all `_` at the ends are dropped, and a name that is then empty or begins with a digit gets
+    `_` in front. Different texts may give the same name.
     """
     name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
     return f"_{name}" if not name or name[0].isdigit() else name

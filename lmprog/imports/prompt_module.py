@@ -57,8 +57,9 @@ class PromptModule:
 
 @dataclass(frozen=True)
 class KnownInputs:
-    """The facts known about a prompt's variables, by their original names: the types that its file declares (`declared`, as
-    the language writes them; None: none), sample values, those passed as JSON text (`as_json`), and those that are images.
+    """The facts known about a prompt's variables, by their original names: the types that its file declares
+    (`declared`, as the language writes them; None: none), sample `values`, those passed as JSON text (`as_json`), and
+    those that are `images`.
 
     `fixed` are variables whose parts the template reads and whose value another node gives: their type is `json`, or
     `list[json]` where a list is declared.
@@ -74,12 +75,13 @@ class KnownInputs:
 def prompt_module(
     id: str, original: Original, prompt: roles.RolePrompt, given: KnownInputs, outputs: Mapping[str, Any]
 ) -> PromptModule:
-    """Return the module for a prompt: with the user's text as it is or, if only that sends the messages of the original, with
-    the blanks around it removed. Where neither does, `differs` of the module says how the first one differs.
+    """Return the module for a prompt: with the user's text as it is or, if only that sends the messages of the original
+    (tried on the samples and on made-up values), with the blanks around it removed. Where neither does, `differs` of
+    the module says how the first one differs; else it is None.
 
     `id` is the module's name, `prompt` the original split into parts, `given` what is known of its variables, and
-    `outputs` the outputs of the module as the spec writes them. Variables that have the name of an output, or one with a
-    meaning of its own in templates, are renamed.
+    `outputs` the outputs of the module as the spec writes them. Variables that have the name of an output, or one with
+    a meaning of its own in templates, are renamed.
     """
     used = uses("\n".join(part for part in (prompt.system, prompt.user) if part))
     types: dict[str, Type] = {}
@@ -110,8 +112,8 @@ def prompt_module(
 
 def turn_messages(loop: str, name: str, value: Any, *, trims: bool) -> list[dict[str, str]]:
     """Return the messages (`role`, `content`), in order, that the template `loop` writes for the value of its variable
-    `name`. With `trims` line breaks after blocks are dropped, as the original does. Raises NotRendered where the template
-    cannot be rendered for the value.
+    `name`, without empty ones. With `trims` line breaks after blocks are dropped, as the original does. Raises
+    NotRendered where the template cannot be rendered for the value.
     """
     text = rendered(loop, {name: value}, trims=trims)
     return [{"role": role, "content": content} for role, content in roles.messages(text, "user")]
@@ -157,7 +159,9 @@ class _Printed(Expressions):
     kinds: list[Type] | None = None
 
     def printed(self, node: nodes.Node, kind: Type) -> None:
-        """Keep the type of a printed value; the typer calls this for each. A filter block prints none of its own."""
+        """Append the type of a printed value to `kinds`; the typer calls this for each. A filter block prints none of
+        its own.
+        """
         if not isinstance(node, nodes.FilterBlock):
             self.kinds = [*(self.kinds or ()), kind]
 

@@ -41,9 +41,9 @@ _LEFT = (
 
 
 def imported(path: Path, folder: Path) -> Imported:
-    """Return the prompt flow in the file `path` (`flow.dag.yaml`) converted to a program whose file will be in `folder`, from
-    which its tools name their files; nothing is written. Raises UsageError where the file cannot be read, or is no flow
-    of nodes.
+    """Return the prompt flow in the file `path` (`flow.dag.yaml`) converted to a program whose file will be in
+    `folder`, from which its tools name their files; nothing is written. Raises UsageError where the file, or the prompt
+    of a node, cannot be read, or where it is no flow of nodes.
     """
     if not path.exists():
         raise UsageError(f"there is no {path}; name a folder that holds a flow.dag.yaml")
@@ -71,7 +71,9 @@ class _Flow:
         self.texts: set[str] = set()
 
     def imported(self) -> Imported:
-        """Return the converted program, with a note for each node that becomes no step."""
+        """Return the converted program, with a note for each node that becomes no step. Raises UsageError where the
+        prompt of a node cannot be read.
+        """
         nodes = [flow_nodes.with_variant(self.flow, node, self._say) for node in flow_nodes.named(self.flow)]
         if len(nodes) < len(self.flow["nodes"]):
             self._say("steps", "nodes without a name")

@@ -65,7 +65,7 @@ class _Prompty:
         self.notes = [Note(section, text) for section, text in file.notes]
 
     def imported(self) -> Imported:
-        """Return the converted program: an LM, the module, and the sample as a test."""
+        """Return the converted program: an LM, the module, and the sample, where there is one that fits, as a test."""
         declared = self._inputs()
         sample = self._sample()
         body = _TOOLS.sub("", self.body, count=1)

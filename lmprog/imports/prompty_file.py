@@ -89,8 +89,8 @@ def _without_blocks(body: str, path: Path) -> str:
 
 def json_beside(path: Path, reference: str) -> Any:
     """Return the value of a JSON file that the prompty file `path` names by `reference`, a path from its folder or
-    `${file:...}`; None where it cannot be read, and for a file outside of the git checkout (else the folder) of the prompty
-    file, whose contents would be copied.
+    `${file:...}`; None where it cannot be read as JSON, and for a file outside of the git checkout (else the folder) of
+    the prompty file, whose contents would be copied.
     """
     found = _FILE.fullmatch(reference)
     name = path.parent / (found[1] if found is not None else reference).strip()

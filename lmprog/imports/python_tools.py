@@ -27,14 +27,14 @@ class ToolFunction:
 
 
 def tool_function(path: Path | None) -> ToolFunction | None:
-    """Return the signature of the first function marked `@tool` at the top level of a Python file; None where `path` is None,
-    where the file cannot be read or is no valid Python, and where it has no such function.
+    """Return the signature of the first function, async or not, marked `@tool` at the top level of a Python file; None
+    where `path` is None, where the file cannot be read or is no valid Python, and where it has no such function.
     """
     if path is None:
         return None
     try:
         tree = ast.parse(read_text(path))
-    except (SyntaxError, ValueError, RecursionError, UsageError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError, UsageError):  # Python's parser raises each
         return None
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(map(_is_tool, node.decorator_list)):

@@ -51,7 +51,9 @@ class RolePrompt:
 
     @property
     def variables(self) -> frozenset[str]:
-        """The names of the variables that the two templates read, without `turns`."""
+        """The names of the variables that the two templates read, without `turns`; none of a template that Jinja cannot
+        parse.
+        """
         return frozenset().union(*(_variables(text) for text in (self.system, self.user) if text))
 
     def changed(self, change: Callable[[str], str]) -> RolePrompt:
@@ -59,8 +61,8 @@ class RolePrompt:
         return replace(self, system=None if self.system is None else change(self.system), user=change(self.user))
 
     def layout(self) -> dict[str, Any]:
-        """Return the entries `prompt` and `instructions` of a module; the latter only where there is a system text without
-        variables, which becomes the instructions.
+        """Return the entries `prompt` and `instructions` of a module; the latter only where there is a system text
+        without variables, which becomes the instructions, and `{{ instructions }}` stands in its place in the prompt.
         """
         if self.system is None:
             return {"prompt": {"user": self.user}}
@@ -70,8 +72,9 @@ class RolePrompt:
 
 
 def split(text: str, first: str = "system", threads: tuple[str, ...] = ()) -> RolePrompt:
-    """Return a prompt split at its role lines (`system:`) into the parts of a module's layout. What cannot be split, as roles
-    inside an `{% if %}` or several turns with variables, is sent as the user's turn, with a note.
+    """Return a prompt split at its role lines (`system:`) into the parts of a module's layout. What cannot be split, as
+    roles inside an `{% if %}` or several turns with variables, is sent as the user's turn, with a note; a template that
+    Jinja cannot parse is split all the same, with a note.
 
     `text` is a Jinja template with all messages, `first` the role of text before any role line, and `threads` are
     variables that hold earlier turns and stand on a line of their own.
@@ -117,8 +120,8 @@ def split(text: str, first: str = "system", threads: tuple[str, ...] = ()) -> Ro
 
 
 def messages(text: str, first: str) -> list[tuple[str, str]]:
-    """Return the pairs of role (in lower case) and text in a rendered prompt, split at role lines and without empty texts;
-    `first` is the role of text before any role line.
+    """Return the pairs of role (in lower case) and text in a rendered prompt, split at role lines; texts are without
+    the blanks around them, and empty ones are left out. `first` is the role of text before any role line.
     """
     return _sections(text, first)
 
@@ -142,7 +145,7 @@ def _readable(text: str) -> bool:
     """Return whether Jinja can parse a text."""
     try:
         Environment().parse(text)
-    except TemplateSyntaxError:
+    except (TemplateSyntaxError, ValueError):  # the latter as of a number with thousands of digits
         return False
     return True
 

@@ -49,7 +49,7 @@ class Use:
     """True: the value is printed as JSON (`| tojson`)."""
 
     def of_item(self) -> Use:
-        """Return the use of the value's items, which is added, empty, where there is none yet."""
+        """Return the use of the value's items, which is added to this one, empty, where there is none yet."""
         if self.item is None:
             self.item = Use()
         return self.item
@@ -95,8 +95,10 @@ class Use:
 
 
 def uses(text: str) -> dict[str, Use]:
-    """Return how a Jinja template uses each of its variables (printed, looped over, its attributes), by name; empty where it
-    cannot be parsed, or is nested too deeply. The names of Jinja's own functions that it calls are among them."""
+    """Return how a Jinja template uses each variable that it does not set itself (printed, looped over, its
+    attributes), by name; empty where it cannot be parsed, or is nested too deeply. The names of Jinja's own functions
+    that it calls are among them.
+    """
     try:
         tree = Environment().parse(text)
     except (TemplateSyntaxError, RecursionError, ValueError):
@@ -110,7 +112,8 @@ def uses(text: str) -> dict[str, Use]:
 
 def type_of(value: Any, use: Use | None = None) -> Type | None:
     """Return the type of a sample value; of a mapping with only the fields that `use` reads (None, or one that reads no
-    field: with all). None where the sample is None or an empty list."""
+    field: with all), and `json` where the name of one is no identifier. None where the sample is None or an empty list.
+    """
     if value is None or value == []:
         return None
     if isinstance(value, list | tuple):
@@ -253,7 +256,9 @@ class _Walk:
         return None
 
     def value(self, node: nodes.Node, names: dict[str, Use], *, whole: bool = True) -> None:
-        """Note the uses in an expression whose value is needed; with `whole` False the value is only tested or given on."""
+        """Note the uses in an expression whose value is needed; with `whole` the value itself is noted as used in whole
+        (`Use.whole`), without it is only tested or given on.
+        """
         if isinstance(node, nodes.Call):
             called = node.node
             method = isinstance(called, nodes.Getattr) and called.attr in (*STRING_METHODS, "items", "keys", "values")

@@ -12,8 +12,9 @@ _TRUTHS = {"true": True, "false": False}
 
 
 def fitted(value: Any, kind: Type) -> Any:
-    """Return a value converted to a type where it is only written otherwise ("120" for an int, 3 for a str, "True" for a
-    bool), in lists and objects too; else the value unchanged, which then may not fit the type.
+    """Return a value converted to a type where it is only written otherwise ("120" or 120.0 for an int, 3 for a str,
+    "True" for a bool, but not "yes"), in new lists and objects too; else the value unchanged, which then may not fit
+    the type.
     """
     if isinstance(kind, Optional):
         return None if value is None else fitted(value, kind.inner)

@@ -185,6 +185,8 @@ def test_loops_cannot_grow_beyond_bounds(write: Write) -> None:
         ("x = (", "is no Python that can be read"),
         ("x = 1", "holds no signature of DSPy"),
         ("a = " + "(" * 300 + ")" * 300, "is no Python that can be read"),
+        ("a = " + "-" * 20_000 + "1", "is nested too deeply to read"),
+        (f"s = dspy.Predict('a -> b: {'-' * 20_000}1')", "holds no signature of DSPy"),
         (
             "class A(B): pass\nclass B(A): pass\nclass C(dspy.Signature):\n    a: A = dspy.InputField()",
             "",

@@ -14,7 +14,7 @@ import yaml
 from lmprog.compiler import compile_file
 from lmprog.errors import UsageError
 from lmprog.imports import promptflow, prompty
-from lmprog.imports.models import number
+from lmprog.imports.models import named, number
 from lmprog.imports.program import Imported, Note, identifier
 from lmprog.imports.python_tools import tool_function
 from lmprog.imports.roles import split
@@ -397,6 +397,13 @@ def test_equal_models_are_one_lm(tmp_path: Path) -> None:
     assert {id: module["lm"] for id, module in program["modules"].items()} == {
         "say": "gpt_4o", "two": "gpt_4o", "three": "three_lm",
     }  # fmt: skip
+
+
+def test_a_new_lm_takes_the_place_of_no_other() -> None:
+    lms: dict[str, dict[str, Any]] = {}
+    entries = [{"model": "azure/ask_lm"}, {"model": "azure/gpt"}, *({"model": "azure/gpt", "n": n} for n in range(2))]
+    assert [named(lms, entry, "ask") for entry in entries] == ["ask_lm", "gpt", "ask_lm_2", "ask_lm_3"]
+    assert list(lms.values()) == entries
 
 
 def test_the_default_variant_is_taken(tmp_path: Path) -> None:

@@ -121,6 +121,27 @@ class P(dspy.Module):
 """
 
 
+KEYS = {
+    r'password = "hid\\den\\tkey"': "hid",
+    'api_key = "hidden" "andmore"': "hidden",
+    'token = """hidden\n  andmore"""': "hidden",
+    'secret = "hidden" + suffix()': "hidden",
+    'secret = f"hidden{suffix()}"': "hidden",
+    f'words = "Bearer {SECRET}"': SECRET,
+}
+
+
+@pytest.mark.parametrize("written", KEYS)
+def test_no_key_in_python_is_copied_however_it_is_written(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "p.py"
+    name, _, value = written.partition(" = ")
+    inside = f"        helper(api_key={value})\n        return self.ask(q={name})\n"
+    path.write_text(written + "\n" + CLASS + inside, encoding="utf-8")
+    made = dspy.imported(path, tmp_path).text()
+    assert KEYS[written] not in made
+    assert "***" in made and "helper(" in made
+
+
 @pytest.mark.parametrize("doubled", ['q = f"{q}{q}"', "q = [q, q]", "q = dspy.Prediction(a=q, b=q)", "q = [*q, *q]"])
 def test_what_a_loop_doubles_ends(tmp_path: Path, doubled: str) -> None:
     path = tmp_path / "p.py"
@@ -152,6 +173,11 @@ def test_a_template_cannot_fill_the_memory(template: str) -> None:
     assert rendered('{{ "%s%%" % 100000000 }}{{ 100000000 | tojson }}', {}, trims=False) == "100000000%100000000"
     # Nothing of it is computed to find its variables either.
     assert split(f"user:\n{template}{{{{ q }}}}").variables == {"q"}
+
+
+def test_a_number_with_thousands_of_digits_is_no_template(tmp_path: Path) -> None:
+    made = of_prompty(tmp_path, "name: a", f"user:\n{{{{ {'9' * 5000} }}}}{{{{ q }}}}\n")
+    assert "a template that cannot be read as Jinja" in made
 
 
 def test_a_value_that_is_compared_with_a_fraction_is_a_number() -> None:
