@@ -27,8 +27,8 @@ class Backend:
     `make` makes an LM from its declaration. `local` LMs run in this process; the weights of `trainable` ones can be trained
     here, and `finetunes` makes the jobs of providers (None: they train none). `adapters` and `constrained` say whether
     requests may name an adapter or constrain the reply, `tool_protocol` how agents call tools where the spec does not
-    choose, `self_hosted` that users run its servers, `packages` what must be installed, and `telemetry` is the provider's
-    name in traces (None: the prefix).
+    choose, `seeded` that it takes a seed, `self_hosted` that users run its servers, `packages` what must be installed, and
+    `telemetry` is the provider's name in traces (None: the prefix).
     """
 
     prefix: str
@@ -49,6 +49,8 @@ class Backend:
     """The way that agents call tools where the spec does not choose; `text` models have no native way."""
     telemetry: str | None = None
     """The name in OpenTelemetry's conventions (`gen_ai.provider.name`); None for the prefix."""
+    seeded: bool = True
+    """False where its API takes no seed, so that none is sent."""
     self_hosted: bool = False
     """True if users run the servers themselves: calls cost nothing where the spec sets no price, also those of a model whose
     name a provider's table has."""
@@ -82,11 +84,12 @@ def _in_process(prefix: str) -> Backend:
 
 
 _LITELLM = (
-    "anthropic", "groq", "cohere", "deepseek", "together_ai", "fireworks_ai", "openrouter", "huggingface", "replicate",
-    "perplexity", "nvidia_nim", "cerebras", "sambanova", "deepinfra", "databricks", "text-completion-openai",
-    "litellm_proxy", "github", "moonshot", "dashscope", "codestral",
+    "groq", "cohere", "deepseek", "together_ai", "fireworks_ai", "openrouter", "huggingface", "replicate", "nvidia_nim",
+    "cerebras", "text-completion-openai", "litellm_proxy", "github", "moonshot", "dashscope", "codestral",
 )  # fmt: skip
 """Prefixes of providers behind litellm whose records have nothing but the prefix."""
+_SEEDLESS = ("anthropic", "perplexity", "sambanova", "deepinfra", "databricks")
+"""Prefixes of providers behind litellm that take no seed."""
 _SELF_HOSTED = ("ollama", "ollama_chat", "vllm", "lm_studio", "llamafile")
 """Prefixes of servers behind litellm that users run themselves."""
 
@@ -99,13 +102,14 @@ BUILT_IN = {
         Backend("openai", API, finetunes=FINE_TUNING),
         Backend("azure", API, finetunes=FINE_TUNING, telemetry="azure.ai.openai"),
         Backend("azure_ai", API, telemetry="azure.ai.inference"),
-        Backend("bedrock", API, telemetry="aws.bedrock"),
+        Backend("bedrock", API, telemetry="aws.bedrock", seeded=False),
         Backend("gemini", API, telemetry="gcp.gemini"),
         Backend("mistral", API, telemetry="mistral_ai"),
         Backend("vertex_ai", API, telemetry="gcp.vertex_ai"),
         Backend("watsonx", API, telemetry="ibm.watsonx.ai"),
         Backend("xai", API, telemetry="x_ai"),
         *(Backend(prefix, API) for prefix in _LITELLM),
+        *(Backend(prefix, API, seeded=False) for prefix in _SEEDLESS),
         *(Backend(prefix, API, self_hosted=True) for prefix in _SELF_HOSTED),
     )
 }

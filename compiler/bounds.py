@@ -11,7 +11,7 @@ from jinja2 import nodes
 from lmprog.compiler.expressions.compiled import EvaluationError, Expression
 from lmprog.compiler.model_table import limits
 from lmprog.compiler.plan import LM, Module, ModuleCall, Plan, ProgramCall, Step, ToolCall
-from lmprog.compiler.prompts.messages import tool_words
+from lmprog.compiler.prompts.messages import instructions_of, tool_words
 from lmprog.compiler.steps import parts
 from lmprog.compiler.templates.compiled import Template, parse
 from lmprog.compiler.tokens import CHARACTERS_PER_TOKEN, reply_tokens
@@ -277,7 +277,7 @@ def static_characters(module: Module, known: bool = True) -> int:
         if template is system:
             total += _text(template, known)
         if "instructions" in template.variables:
-            total += len(module.instructions or "")
+            total += len(instructions_of(module))
     turns = 0 if layout.demos_inline else _text(user, known)
     return total + sum(turns + length for length in demo_lengths(module, known))
 

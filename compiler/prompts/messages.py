@@ -64,7 +64,7 @@ class PromptBuilder:
         """The names of the inputs that are images, beside the text of the user's turn."""
         self.parts = any(field.type in IMAGES + TURNS for field in module.inputs.values())
         """True if the content of a message may be a list of parts, with images among them."""
-        self._fixed = {"instructions": module.instructions or "", "vars": vars, "demos": module.demos}
+        self._fixed = {"instructions": instructions_of(module), "vars": vars, "demos": module.demos}
         self._nearest = Nearest(module.demos, list(module.inputs), module.nearest) if module.nearest else None
         self._varying = frozenset({*module.inputs, *(["demos"] if self._nearest is not None else [])})
         layout = module.layout
@@ -149,6 +149,11 @@ class PromptBuilder:
         if layout.assistant is not None:
             return layout.assistant.render({**self._fixed, **values})
         return formats.write(self.module.format, self.module.outputs, values)
+
+
+def instructions_of(module: Module) -> str:
+    """Return a module's instructions as prompts show them: without the line breaks at their end, which YAML's `|` leaves."""
+    return (module.instructions or "").rstrip()
 
 
 def builder_of(plan: Plan, module: Module) -> PromptBuilder:

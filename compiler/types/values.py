@@ -35,8 +35,9 @@ from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar, Sequence
 
 _DOTTED = re.compile(r"\b([A-Za-z_][A-Za-z0-9_]*)((?:\.[A-Za-z_][A-Za-z0-9_]*)+)")
 
-_DECLARED = re.compile(r"(?:inputs|steps\.\w+)\.(\w+)")
+_DECLARED = re.compile(r"(?:inputs|steps\.\w+)\.(?!value$)(\w+)")
 """The name of an input or of an output of a step, whose type is declared elsewhere."""
+_STEP = re.compile(r"steps\.\w+")
 _MARKS = re.compile(r"\{\{(.*?)\}\}|\{%.*?%\}", re.DOTALL)
 _HOLE = re.compile(r"\$\{\{(.*?)\}\}")
 ANY_JOINED = '${{ join(["...", inputs.x], "") }}'
@@ -249,10 +250,10 @@ def _conversion(expression: Expression, wanted: Type) -> str | None:
         return f"write ${{{{ compact({expression.text}) }}}}"
     if source == JSON and isinstance(wanted, ListOf) and wanted.item == UNKNOWN:
         return "annotate the parameter as Any, which takes json"
-    if isinstance(source, Object):
-        # Of a step, or another object, one field was probably meant.
-        fitting = [name for name, kind in source.fields if assignable(without_none(kind), wanted)]
-        if len(fitting) == 1 and expression.tree is not None:
+    if isinstance(source, Object) and _STEP.fullmatch(expression.text):
+        kinds = ((name, without_none(kind)) for name, kind in source.fields)
+        fitting = [name for name, kind in kinds if kind != UNKNOWN and assignable(kind, wanted)]
+        if len(fitting) == 1:
             return f"write ${{{{ {expression.text}.{fitting[0]} }}}}"
     if isinstance(wanted, ListOf) and assignable(source, wanted.item):
         one = f"${{{{ [{expression.text}] }}}}"

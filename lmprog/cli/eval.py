@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     "goes on with the batches that it had submitted.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what it may cost, and ask no LM.")
+@click.option("--fake", is_flag=True, hidden=True)
 @BUDGET
 @ALLOW_WRITES
 @placed
@@ -106,6 +107,7 @@ def command(
     concurrency: int | None,
     batch: bool,
     dry_run: bool,
+    fake: bool,
     budget: tuple[str, ...],
     allow_writes: bool,
     on: str | None,
@@ -133,6 +135,11 @@ def command(
     from lmprog.traces.files import TraceWriter
     from lmprog.traces.run_record import RunRecorder
 
+    if fake:
+        raise click.UsageError(
+            "--fake makes replies up, and their score says nothing: lmprog test --fake runs the program without any model, "
+            "and --dry-run prints what an evaluation may cost"
+        )
     limits = limits_of(budget)
     shared = budget_of(budget) if budget else None
     columns = columns_of(specs, lms, overrides, shared)

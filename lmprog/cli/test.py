@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @overriding
-@click.option("-k", "pattern", metavar="TEXT", help="Run only tests whose spec or name has TEXT in it.")
+@click.option(
+    "-k",
+    "patterns",
+    multiple=True,
+    metavar="TEXT",
+    help="Run only tests whose spec or name has TEXT in it; of several, any.",
+)
 @click.option("--record", type=click.Path(path_type=Path), help="Keep every call of LMs and tools in this file.")
 @click.option(
     "--replay",
@@ -43,7 +49,7 @@ def command(
     specs: tuple[Path, ...],
     lms: dict[str, str],
     overrides: dict[str, Any],
-    pattern: str | None,
+    patterns: tuple[str, ...],
     record: Path | None,
     replay: Path | None,
     fake: bool,
@@ -82,13 +88,13 @@ def command(
         program = load(spec, lms=lms, overrides=overrides)
         if not program.plan.tests:
             click.echo(f"{spec} has no tests", err=True)
-        wanted = (pattern or "").lower()
-        chosen.append(
-            (spec, program, [test for test in program.plan.tests if wanted in f"{spec}: {test.name}".lower()])
-        )
+        named = [(test, f"{spec}: {test.name}".lower()) for test in program.plan.tests]
+        wanted = [test for test, name in named if not patterns or any(each.lower() in name for each in patterns)]
+        chosen.append((spec, program, wanted))
     if not any(tests for _, _, tests in chosen):
         there = sum(len(program.plan.tests) for _, program, _ in chosen)
-        why = f"none of {there} tests has {pattern!r} in it" if there else "there is nothing to run; write `tests:`"
+        said = " or ".join(map(repr, patterns))
+        why = f"none of {there} tests has {said} in it" if there else "there is nothing to run; write `tests:`"
         raise click.UsageError(why)
     if replay is None and not fake:
         refuse_writes(((program.plan, size_of(program, tests)) for _, program, tests in chosen if tests), allow_writes)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lmprog.compiler.plan import LM, Field, Module, ModuleCall, Plan, ProgramCall
 from lmprog.compiler.prompts.call_turns import CALLS
-from lmprog.compiler.prompts.messages import Message, PromptBuilder, tool_words
+from lmprog.compiler.prompts.messages import Message, PromptBuilder, instructions_of, tool_words
 from lmprog.compiler.steps.parts import walk
 from lmprog.compiler.tools.protocol import named
 from lmprog.compiler.types.lattice import Object
@@ -128,7 +128,7 @@ def _exported(name: str, plan: Plan, module: Module) -> ExportedModule:
     # Only lmprog knows in which notation each LM is shown calls: the demos are exported without theirs.
     plain_demos = tuple({name: value for name, value in demo.items() if name != CALLS} for demo in module.demos)
     builder = PromptBuilder(replace(module, demos=plain_demos) if module.tools else module, plan.vars, words)
-    fixed = {"instructions": module.instructions or "", "vars": plan.vars, "demos": module.demos}
+    fixed = {"instructions": instructions_of(module), "vars": plan.vars, "demos": module.demos}
     kinds = {input: field.type for input, field in module.inputs.items()}
     return ExportedModule(
         name,

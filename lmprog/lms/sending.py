@@ -19,15 +19,16 @@ def as_sent(declared: LM, request: Request) -> dict[str, Any]:
     `temperature`, `seed` and `response_format`.
 
     Where the API refuses a field that lmprog adds by itself, the request is sent again without it. Through litellm
-    `seed` and `response_format` are only sent to providers that take them. For an LM that no API serves it is what its
-    engine gets: `model`, `messages`, `seed`, `schema` where the reply is constrained, and the parameters.
+    `seed` and `response_format` are only sent to models that take them; `seed` is absent for a provider that takes none.
+    For an LM that no API serves it is what its engine gets: `model`, `messages`, `seed`, `schema` where the reply is
+    constrained, and the parameters.
     """
     if declared.backend.make != API:
         kind = request.output_type
         held = {"schema": json_schema(kind)} if kind is not None and request.decoding == "constrained" else {}
         messages = list(request.messages)
         return {"model": declared.model, "messages": messages, "seed": request.seed, **held, **request.params}
-    made = parameters(request, structured=request.format == "json", seeded=True)
+    made = parameters(request, structured=request.format == "json", seeded=declared.backend.seeded)
     made.pop("timeout", None)  # how long a reply is waited for, which is not sent
     if not is_direct(declared):
         messages = (

@@ -20,7 +20,8 @@ UNBOUNDED = "there is no bound: a `foreach` without `at_most`, over what no row 
 def document(program: str, forecast: Forecast, budget: Mapping[str, float]) -> dict[str, Any]:
     """Return the forecast of `program` as a dictionary, the form that `--dry-run --format json` prints: `program`,
     `most_lm_calls` (by part, those of one name together), `parts` and `in_all` (calls, tokens, cost and seconds, at
-    most and as estimated), `assumed`, `dev`, `bounded`, `unknown`, `time` and `budget` (its limits).
+    most and as estimated), `assumed`, `dev`, `bounded`, `unknown`, `by_context` (LMs whose prompts nothing else bounds),
+    `time` and `budget` (its limits).
 
     A value that is not known is null.
     """
@@ -36,6 +37,7 @@ def document(program: str, forecast: Forecast, budget: Mapping[str, float]) -> d
         "dev": forecast.dev.as_json() if forecast.dev is not None else None,
         "bounded": forecast.bounded,
         "unknown": forecast.unknown,
+        "by_context": forecast.by_context,
         "time": _basis(forecast),
         "budget": dict(budget),
     }
@@ -69,6 +71,7 @@ def text(program: str, forecast: Forecast, budget: Mapping[str, float]) -> None:
         *confirmed,
         *([] if forecast.bounded else [UNBOUNDED]),
         *forecast.unknown,
+        *forecast.by_context,
         *(_training(fee) for fee in forecast.in_all.fees),
         *(f"estimated: {line}" for line in assumed(forecast)),
         f"time: {_basis(forecast)}",

@@ -62,7 +62,7 @@ def lines(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "the reply, by the provider's structured output", _json(shown["response_format"])
     if "schema" in shown:
         yield "the reply, by constrained decoding", _json(shown["schema"])
-    own = {name: shown[name] for name in ("adapter", "seed") if name in shown}
+    own = {name: shown[name] for name in ("adapter", "seed") if shown.get(name) is not None}
     yield "parameters", "\n".join(f"{name}: {_value(value)}" for name, value in {**shown["params"], **own}.items())
     yield "tokens", tokens_line(shown["tokens"])
     yield "the same for every row", same_line(shown)

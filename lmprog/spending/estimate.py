@@ -115,6 +115,19 @@ class Forecast:
         found.update({fee.unknown: None for fee in self.in_all.fees if fee.unknown is not None})
         return list(found)
 
+    @property
+    def by_context(self) -> list[str]:
+        """A sentence for each LM whose prompts nothing bounds but its context window, which the worst case then takes; empty
+        where all others are bounded."""
+        found: dict[str, None] = {}
+        for ask in self.in_all.asks:
+            if ask.calls and ask.by_context and ask.prompt is not None:
+                found[
+                    f"prompts of {ask.lm.id!r} that hold what a step gives are taken to fill its context, {ask.prompt:,.0f} "
+                    f"tokens; lms.{ask.lm.id}.context makes that less"
+                ] = None
+        return list(found)
+
 
 def timed(plan: Plan, concurrency: int, parts: Iterable[Part], folders: Iterable[Path] = ()) -> Forecast:
     """Return the forecast of the `parts` of an optimization or evaluation of `plan`, each with the seconds that it may take,

@@ -13,6 +13,7 @@ from lmprog.compiler.prompts.messages import PromptBuilder, tool_words
 from lmprog.compiler.steps.parts import inner
 from lmprog.compiler.templates.compiled import RenderError
 from lmprog.compiler.tokens import CHARACTERS_PER_TOKEN, USUAL_REPLY
+from lmprog.spending.passages import is_known, results
 
 SHARE = 4
 """Assumed ratio of `max_tokens` to the length of a reply."""
@@ -109,10 +110,10 @@ def usual(site: Site, rows: Sequence[Mapping[str, Any]], calls: float, longest: 
     words = len(tool_words(site.plan, module)) / CHARACTERS_PER_TOKEN
     # The second of an agent's two turns has the first reply and the result of its tool before it.
     replies = (1.0 if module.tools else 0.0) + added
-    if shown and not site.inner and _given(site.call.arguments.values()):
+    if shown and not site.inner and is_known(site.plan, site.call.arguments.values()):
         try:
             builder = PromptBuilder(module, site.plan.vars)
-            prompts = [builder.build(arguments(site, row)).messages for row in shown]
+            prompts = [builder.build(arguments(site, row, longest=False)).messages for row in shown]
         except (EvaluationError, RenderError, KeyError):
             prompts = []
         if prompts:
@@ -124,11 +125,13 @@ def usual(site: Site, rows: Sequence[Mapping[str, Any]], calls: float, longest: 
     return Usual(calls, static + words, replies + run * (1 + added), reply)
 
 
-def arguments(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
+def arguments(site: Site, row: Mapping[str, Any], *, longest: bool) -> dict[str, Any]:
     """Return the inputs of a module's call, by name, for one data row; an input of the program that the row lacks has its
-    default. Raises EvaluationError where they depend on more than the row, such as the output of an earlier step.
+    default, and the result of a search is the longest with `longest`, else a usual one.
+
+    Raises EvaluationError where they depend on more, such as the output of an earlier module.
     """
-    scope = _scope(site.plan, row)
+    scope = {**_scope(site.plan, row), "steps": results(site.plan, longest=longest)}
     return {name: value.evaluate(scope) for name, value in site.call.arguments.items()}
 
 

@@ -21,6 +21,7 @@ from lmprog.compiler.templates.compiled import RenderError
 from lmprog.compiler.tokens import reply_limit_of
 from lmprog.compiler.types.lattice import Object, json_schema
 from lmprog.spending.budget import BYTES_PER_TOKEN, TOKENS_PER_MESSAGE
+from lmprog.spending.passages import is_known
 from lmprog.spending.usual import Usual, arguments, usual, usual_calls
 
 ASKED_AGAIN = 256
@@ -40,6 +41,8 @@ class CallBound:
     prompt: float | None
     reply: float | None
     usual: Usual | None = None
+    by_context: bool = False
+    """True if nothing bounds the prompt but the context window of the LM."""
 
     def times(self, count: float) -> CallBound:
         """Return the bound with `count` times the calls, as for `count` runs."""
@@ -110,26 +113,28 @@ def _ask(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, calls: f
     """Return the bound and the estimate of one call site; `calls` are its estimated calls."""
     lm = site.plan.lms[site.module.lm]
     reply = longest_reply(lm)
-    known = [most for most in (_prompt(site, rows, growth, reply), model_table.limits(lm).context) if most is not None]
+    prompt, context = _prompt(site, rows, growth, reply), model_table.limits(lm).context
+    known = [most for most in (prompt, context) if most is not None]
     demos = growth.demos or 0 if "demos" in _tuned(site) else 0
-    return CallBound(lm, site.times, min(known, default=None), reply, usual(site, rows, calls, reply, demos))
+    estimate = usual(site, rows, calls, reply, demos)
+    return CallBound(lm, site.times, min(known, default=None), reply, estimate, by_context=prompt is None)
 
 
 def _prompt(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, reply: int | None) -> int | None:
     """Return a bound of the tokens of a call site's prompts, by the longest one over all rows and what tuning and retries
     may add; None where the rows do not decide the prompts: without rows (as of a judge), in a sub-program, for an agent,
-    with images or chat turns, with a layout that is tuned, or where it reads outputs of steps. `reply` bounds a reply
-    (None: no bound).
+    with images or chat turns, with a layout that is tuned, or where it reads outputs of steps other than searches. `reply`
+    bounds a reply (None: no bound).
     """
     plan, module = site.plan, site.module
-    read = {name[0] for value in site.call.arguments.values() for name in value.references}
+    known = is_known(plan, site.call.arguments.values())
     shown = any(field.type in TURNS + IMAGES for field in module.inputs.values())
     tuned = _tuned(site)
-    if not rows or site.inner or module.tools or shown or "layout" in tuned or not read <= {"inputs", "vars"}:
+    if not rows or site.inner or module.tools or shown or "layout" in tuned or not known:
         return None
     try:
         builder = PromptBuilder(module, plan.vars)
-        given = [builder.build(arguments(site, row)).messages for row in rows]
+        given = [builder.build(arguments(site, row, longest=True)).messages for row in rows]
         longest = max(map(_tokens, given), default=0)
         if "demos" in tuned and growth.demos != 0:
             turn = max((_tokens(messages[-1:]) for messages in given), default=0)

@@ -304,6 +304,11 @@ def test_what_the_program_does_not_have(cli, spec, arguments, message) -> None:
     assert (status, out, err) == (2, "", message)
 
 
+def test_made_up_replies_have_no_score(cli, spec) -> None:
+    status, out, err = cli("eval", spec, "--fake")
+    assert (status, out) == (2, "") and "lmprog test --fake" in err and "--dry-run" in err
+
+
 def test_a_metric_that_fails(cli, spec, write) -> None:
     write("def exact(label, wanted):\n    raise ValueError('no')\n", "metrics.py")
     status, _, err = cli("eval", spec)

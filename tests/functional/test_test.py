@@ -163,10 +163,16 @@ def test_junit(cli, spec, provider) -> None:
     assert "gave no answer" in str(error.get("message"))
 
 
+def test_several_texts_choose_the_tests_that_have_any_of_them(cli, spec) -> None:
+    status, out, _ = cli("test", spec, "--fake", "--format", "json", "-k", "a REFUND", "-k", "anything")
+    assert (status, [test["name"] for test in json.loads(out)["tests"]]) == (0, ["a refund", "anything"])
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["-k", "nothing"], "none of 4 tests has 'nothing' in it"),
+        (["-k", "nothing", "-k", "no more"], "none of 4 tests has 'nothing' or 'no more' in it"),
         (["--set", "tests=[]"], "there is nothing to run; write `tests:`"),
         (["--record", "a", "--replay", "b"], "name one of the two"),
         (["--fake", "--replay", "b"], "leave --record and --replay out"),

@@ -64,7 +64,9 @@ class LitellmRoute:
         # Its gateway for tool servers would import the package `mcp` for any request with tools; ours are no such servers.
         gateway = _has("litellm.responses.mcp.chat_completions_handler")
         self._tools_alone = {"_skip_mcp_handler": True} if gateway else {}
-        self._seeded = _knows(lambda: "seed" in (litellm.get_supported_openai_params(declared.model) or ()))
+        self._seeded = declared.backend.seeded and _knows(
+            lambda: "seed" in (litellm.get_supported_openai_params(declared.model) or ())
+        )
 
     async def ask(self, request: Request, structured: bool) -> Completion:
         """Send the request once, with a JSON schema for the reply if `structured`, and return the reply. Raises TryFailed

@@ -49,7 +49,7 @@ SAYS = "Reply with the label and nothing else: one of x, y."
 
 def test_one_input_stands_as_it_is() -> None:
     made = module({"text": STR}, instructions="Sort it.\n")
-    assert messages(made, {"text": "{{ a }}\n"}) == [("system", f"Sort it.\n\n\n{SAYS}"), ("user", "{{ a }}\n")]
+    assert messages(made, {"text": "{{ a }}\n"}) == [("system", f"Sort it.\n\n{SAYS}"), ("user", "{{ a }}\n")]
 
 
 def test_several_inputs_stand_in_sections() -> None:
@@ -239,3 +239,11 @@ def test_a_list_of_images_stands_beside_the_text(kind: Type) -> None:
     (_, user) = made.build({"text": "t", "pictures": ["data:image/png;base64,AA"]}).messages
     assert [part["type"] for part in user["content"]] == ["text", "image_url"]
     assert made.build({"text": "t", "pictures": None}).messages[1]["content"] == "t"
+
+
+def test_line_breaks_at_the_end_of_the_instructions_are_not_shown() -> None:
+    shown = [
+        PromptBuilder(module({"text": STR}, instructions=f"Sort.{end}"), {}).build({"text": "a"}).messages[0]["content"]
+        for end in ("", "\n", "\n\n  \n")
+    ]
+    assert shown == ["Sort.\n\nReply with the label and nothing else: one of x, y."] * 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,3 +67,41 @@ def test_no_prompt_of_a_row_is_longer(program) -> None:
             assert written + TOKENS_PER_MESSAGE * len(messages) <= bound
 
     holds()
+
+
+RAG = """
+    name: desk
+    inputs: {text: str}
+    tools: {look: {search: {corpus: corpus.jsonl, text: text, columns: [title, text]}, result: found}}
+    outputs: {answer: "${{ steps.answer.answer }}"}
+    modules:
+      answer: {lm: lm, inputs: {found: "list[{title: str, text: str}]", text: str}, outputs: {answer: str}}
+    steps:
+      find: {tool: look, with: {query: "${{ inputs.text }}", k: 3}}
+      answer: {module: answer, with: {found: "${{ steps.find.found }}", text: "${{ inputs.text }}"}}
+"""
+CORPUS = "".join(f'{{"title": "{"t" * size}", "text": "{"x" * (300 - 10 * size)}"}}\n' for size in range(1, 20))
+
+
+def test_a_prompt_with_passages_is_bounded_by_the_corpus(program) -> None:
+    plan = program(RAG, corpus__jsonl=CORPUS).plan
+    plan = replace(plan, lms={"lm": replace(plan.lms["lm"], context=10**6, params={"max_tokens": 20})})
+    (ask,) = asks(plan, [{"text": "a"}], Growth())
+    longest = 3 * (290 + 19) // BYTES_PER_TOKEN
+    assert longest < ask.prompt < 2 * longest and not ask.by_context
+    assert ask.usual.replies == 0 and 3 * 200 / 4 < ask.usual.written < ask.prompt
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("k: 3", 'k: "${{ len(inputs.text) }}"'),  # an unknown number
+        ("k: 3}", "k: 3}, on_error: {found: []}"),  # a value that stands in
+        ('found: "${{ steps.find.found }}"', 'found: "${{ steps.find.found if len(steps.find.found) < 2 else [] }}"'),
+    ],
+)
+def test_passages_of_unknown_length_are_bounded_by_the_context(program, old: str, new: str) -> None:
+    plan = program(RAG.replace(old, new), corpus__jsonl=CORPUS).plan
+    plan = replace(plan, lms={"lm": replace(plan.lms["lm"], context=10**6, params={"max_tokens": 20})})
+    (ask,) = asks(plan, [{"text": "a"}], Growth())
+    assert (ask.prompt, ask.by_context) == (10**6, True)

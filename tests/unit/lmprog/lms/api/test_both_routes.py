@@ -10,6 +10,10 @@ import pytest
 from aiohttp import web
 
 import lmprog
+from lmprog.compiler.backends import BUILT_IN
+from lmprog.compiler.plan import LM
+from lmprog.lms.lm import Request
+from lmprog.lms.sending import as_sent
 from lmprog.runtime.options import RunOptions
 from tests.unit.lmprog.lms.api.server_for_api import DIRECT, LITELLM, Asked
 
@@ -188,3 +192,13 @@ def test_odd_streams(remote, server, route, events, right) -> None:
         assert result.outputs == {"reply": "alpha"}, result.error
     else:
         assert result.outputs is None and "Traceback" not in str(result.error)
+
+
+@pytest.mark.parametrize("prefix", sorted(prefix for prefix, backend in BUILT_IN.items() if not backend.seeded))
+def test_a_provider_without_a_seed_takes_none_by_litellm_either(prefix: str) -> None:
+    litellm = pytest.importorskip("litellm")
+    model = "anthropic.claude-3-sonnet-20240229-v1:0" if prefix == "bedrock" else "x"
+    assert "seed" not in (litellm.get_supported_openai_params(f"{prefix}/{model}") or ())
+    request = Request(({"role": "user", "content": "a"},), {"max_tokens": 5}, seed=7)
+    assert "seed" not in as_sent(LM("lm", f"{prefix}/{model}"), request)
+    assert as_sent(LM("lm", "groq/x"), request)["seed"] == 7
