@@ -1,35 +1,33 @@
 """Workers of Ray on this machine: rows a second, processor time of a row, memory of the driver, budgets and rates across
 workers, limits that are lent, and workers that die.
 
-The server is a process of its own, answers after some time, and refuses (HTTP 429) what exceeds the calls in flight that it
-allows. The clients are this process: rows a second here, with one worker and with several, in alternation.
+The server (`slow_server.py`) is a process of its own, answers after some time, and refuses (HTTP 429) what exceeds the calls in
+flight that it allows. The clients are this process: rows a second here, with one worker and with several, in alternation.
 
     python -m benchmarks.scale                          # all, as the issue has it: 200 ms, 400 in flight
-    python benchmarks/scale.py --case rows --seconds 2  # where 2,000 rows a second are more than the processors do
-    python benchmarks/scale.py --case processor         # processor time of a row, which other work does not change much
-    python benchmarks/scale.py --case memory --rows 100000
-    python benchmarks/scale.py --case tests             # what has no figure: the tests of it, with 20 kills of workers
-    python benchmarks/scale.py --small --case rate      # a form of seconds, for CI
+    python -m benchmarks.scale --case rows --seconds 2  # where 2,000 rows a second are more than the processors do
+    python -m benchmarks.scale --case processor         # processor time of a row, which other work does not change much
+    python -m benchmarks.scale --case memory --rows 100000
+    python -m benchmarks.scale --case tests             # what has no figure: the tests of it, with 20 kills of workers
+    python -m benchmarks.scale --small --case rate      # a form of seconds, for CI
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import bisect
-import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from benchmarks.slow_server import Server, server
 
 CASES = ("rows", "processor", "memory", "budget", "rate", "lent", "staleness", "tests")
 FLEET = "test_hosted_training.py"
@@ -42,83 +40,6 @@ lms:
 modules:
   ask: {lm: remote, inputs: {text: str}, outputs: {reply: str}, instructions: Answer.}
 """
-WINDOW = 10.0
-"""Seconds within which requests are counted against a rate."""
-
-
-def serve(port: int, seconds: float, allowed: int) -> None:
-    """Answer each request after `seconds`; keep when each came, and how many were in flight together."""
-    from aiohttp import web
-
-    message = {"role": "assistant", "content": "fine"}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    usage = {"prompt_tokens": 20, "completion_tokens": 1, "total_tokens": 21}
-    body = json.dumps(
-        {"id": "1", "object": "chat.completion", "created": 1, "model": "x", "choices": [choice], "usage": usage}
-    )
-    came: list[float] = []
-    flying = most = refused = 0
-
-    async def answer(request: web.Request) -> web.Response:
-        nonlocal flying, most, refused
-        came.append(time.monotonic())
-        await request.read()
-        if flying >= allowed:
-            refused += 1
-            return web.Response(status=429, text='{"error": {"message": "too many"}}')
-        flying += 1
-        most = max(most, flying)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            flying -= 1
-        return web.Response(text=body, content_type="application/json")
-
-    async def figures(request: web.Request) -> web.Response:
-        nonlocal most, refused
-        crowd = max((bisect.bisect_left(came, at + WINDOW) - place for place, at in enumerate(came)), default=0)
-        found = {"requests": len(came), "most_in_flight": most, "refused": refused, "most_in_10_s": crowd}
-        came.clear()
-        most = refused = 0
-        return web.json_response(found)
-
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", answer)
-    app.router.add_get("/figures", figures)
-    web.run_app(app, host="127.0.0.1", port=port, backlog=4096, access_log=None, print=lambda *_: None)
-
-
-class Server:
-    """The address of a server in a process of its own."""
-
-    def __init__(self, port: int) -> None:
-        self.base = f"http://127.0.0.1:{port}"
-
-    def figures(self) -> dict[str, Any]:
-        """Return what it has counted since it was asked last."""
-        with urllib.request.urlopen(f"{self.base}/figures", timeout=60) as reply:
-            found: dict[str, Any] = json.load(reply)
-            return found
-
-
-@contextmanager
-def server(seconds: float, allowed: int) -> Iterator[Server]:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    process = subprocess.Popen([sys.executable, __file__, "--serve", f"{port},{seconds},{allowed}"])
-    try:
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None
-                time.sleep(0.05)
-        yield Server(port)
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def load(folder: Path, at: Server, limits: str) -> Any:
@@ -174,16 +95,21 @@ def case_rows(options: argparse.Namespace, folder: Path) -> list[tuple[str, str]
 
 
 def processor_times() -> dict[str, float]:
-    """Return the processor seconds of this process so far, of all workers, and of Ray's other processes."""
+    """Return the processor seconds of this process so far, of all workers, of Ray's other processes, and of the server."""
     import psutil
 
-    found = {"driver": time.process_time(), "worker": 0.0, "ray": 0.0}
+    found = {"driver": time.process_time(), "worker": 0.0, "ray": 0.0, "server": 0.0}
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             line = process.cmdline() or [""]
-            if "--serve" not in line:
-                kind = "worker" if line[0].startswith("ray::Worker") else "ray"
-                found[kind] += sum(process.cpu_times()[:2])
+            kind = (
+                "server"
+                if "benchmarks.slow_server" in line
+                else "worker"
+                if line[0].startswith("ray::Worker")
+                else "ray"
+            )
+            found[kind] += sum(process.cpu_times()[:2])
     return found
 
 
@@ -204,13 +130,15 @@ def case_processor(options: argparse.Namespace, folder: Path) -> list[tuple[str,
                 after = processor_times()
             found[name] = {kind: 1000 * (after[kind] - before[kind]) / options.rows for kind in after}
     here, there = found["here"]["driver"], found["with workers"]
+    own = there["driver"] + there["worker"] + there["ray"]
     return [
         ("processor time of a row here, ms", f"{here:.2f}"),
         (
             f"with {options.workers} workers: at the driver, at the worker, in Ray's own processes, ms",
             f"{there['driver']:.2f}, {there['worker']:.2f}, {there['ray']:.2f}",
         ),
-        ("with workers / here", f"{sum(there.values()) / here:.2f}"),
+        ("with workers / here", f"{own / here:.2f}"),
+        ("in the server, which is no part of lmprog, ms", f"{there['server']:.2f}"),
     ]
 
 
@@ -335,11 +263,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=3)
     parser.add_argument("--span", type=float, help="seconds that `rate` and `lent` take; default 30, with --small 12")
     parser.add_argument("--small", action="store_true", help="few rows, one trial")
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
-        port, seconds, allowed = options.serve.split(",")
-        return serve(int(port), float(seconds), int(allowed))
     if options.small:
         options.trials, options.workers, options.in_flight = 1, 2, 40
     options.span = options.span or (12.0 if options.small else 30.0)

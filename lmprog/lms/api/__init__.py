@@ -68,18 +68,7 @@ class ApiLM:
         if pieces is not None:
             request = replace(request, on_text=pieces.piece)
 
-        async def ask() -> Completion | TryFailed:
-            structured = self._structured and request.format == "json"
-            found = await self._try(request, structured)
-            if isinstance(found, TryFailed):
-                if pieces is not None:
-                    pieces.void()
-                if structured and found.refuses("response_format", "json_schema"):
-                    self._structured = False
-                    return await ask()
-            return found
-
-        return await self._patiently(ask)
+        return await self._patiently(lambda: self._asked(request, pieces))
 
     async def load(self, adapter: AdapterReference) -> None:
         """Load an adapter on the server before the first request with it (which would load it too), with the tries of a
@@ -123,6 +112,21 @@ class ApiLM:
         return await patiently(
             ask, self._declared.limits.tries, self._said, can_move=self._servers.can_move, hold=self.gate.hold
         )
+
+    async def _asked(self, request: Request, pieces: _Pieces | None) -> Completion | TryFailed:
+        """Try a request once, and once more without a JSON schema where the provider refuses that; return the reply, or the
+        failure of the last try. `pieces` are those that a try streams (None: it streams none), and are void where it fails.
+        """
+        # A method and no function within `complete`: one that calls itself is a circle for the garbage collector to find.
+        structured = self._structured and request.format == "json"
+        found = await self._try(request, structured)
+        if isinstance(found, TryFailed):
+            if pieces is not None:
+                pieces.void()
+            if structured and found.refuses("response_format", "json_schema"):
+                self._structured = False
+                return await self._asked(request, pieces)
+        return found
 
     async def _try(self, request: Request, structured: bool) -> Completion | TryFailed:
         limit = request.params.get("timeout", self._declared.limits.timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -12,6 +13,7 @@ import pytest
 import lmprog
 from lmprog import ProviderError, UsageError
 from lmprog.lms import api
+from lmprog.lms.lm import Request
 from tests.standing_in import standing_in
 
 SPEC = """
@@ -66,6 +68,20 @@ def test_a_reply_with_its_usage(remote, provider) -> None:
     assert sent["messages"] == [{"role": "system", "content": "Answer."}, {"role": "user", "content": "hi"}]
     assert (sent["model"], sent["temperature"], sent["max_tokens"]) == ("x", 0.5, 20)
     assert provider.keys == [f"Bearer {KEY}"]
+
+
+def test_a_request_is_freed_with_its_call(remote, provider) -> None:
+    """A circle of references would keep it until the garbage collector comes, which takes longer than the call."""
+
+    class Messages(list):  # what is looked at must allow weak references
+        pass
+
+    messages = Messages([{"role": "user", "content": "hi"}])
+    kept = weakref.ref(messages)
+    provider.replies = ["hello"]
+    assert asyncio.run(remote.lms["remote"].complete(Request(messages))).text == "hello"
+    del messages
+    assert kept() is None
 
 
 def test_a_price_in_the_spec_makes_the_cost(write, provider, remote) -> None:
