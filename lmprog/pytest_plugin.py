@@ -5,6 +5,7 @@ pytest imports this file wherever lmprog is installed, so all that it needs is i
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from lmprog.traces.run_trace import RunTrace
 
 FOLDER = "cassettes"
+MAX_NAME = 150
+"""The most characters of a test's name in that of its recording."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,6 +45,8 @@ def lmprog_program(request: pytest.FixtureRequest) -> Iterator[Callable[..., Pro
     """
     mode = request.config.getoption("--lmprog")
     cassette = cassette_of(request.node)
+    if mode == "replay" and not cassette.is_file():
+        cassette = _earlier_cassette(cassette)
     made: list[Record] = []
 
     def keep(run: RunTrace) -> None:
@@ -66,10 +71,21 @@ def lmprog_program(request: pytest.FixtureRequest) -> Iterator[Callable[..., Pro
 
 def cassette_of(node: pytest.Item) -> Path:
     """Return the path of a test's recording: a file for each test, in a folder for each file of tests. Characters that file
-    names may not hold become `_`.
+    names may not hold become `_`, and long names end at MAX_NAME (150) characters; a digest of the whole name is then added,
+    so that no two tests share a file.
     """
-    name = re.sub(r"[^\w.,=\[\]-]+", "_", node.nodeid.partition("::")[2].replace("::", "."))
+    whole = node.nodeid.partition("::")[2].replace("::", ".")
+    name = re.sub(r"[^\w.,=\[\]-]+", "_", whole)[:MAX_NAME]
+    if name != whole:
+        name += f"-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
     return node.path.parent / FOLDER / node.path.stem / f"{name}.jsonl"
+
+
+def _earlier_cassette(cassette: Path) -> Path:
+    """Return the recording under the test's name without a digest, as earlier versions wrote it, if it is there; else
+    `cassette`."""
+    earlier = cassette.with_name(re.sub(r"-[0-9a-f]{8}\.jsonl$", ".jsonl", cassette.name))
+    return earlier if earlier.is_file() else cassette
 
 
 def _write(cassette: Path, made: list[Record]) -> None:

@@ -1,5 +1,5 @@
 """Text from outside that reaches a module which can act (404), secrets in the file (405), agents with tools that do not
-say whether they write (406)."""
+say whether they write (406), and keys of a provider that go to another server (407)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import re
 from collections import Counter
 
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Step, Tool, ToolCall
+from lmprog.compiler.plan import Fleet, ModuleCall, Plan, ProgramCall, Step, Tool, ToolCall
+from lmprog.compiler.provider_keys import key_sent_elsewhere
 from lmprog.compiler.steps.parts import walk
 from lmprog.compiler.tools.declared import effects_unsaid
 from lmprog.compiler.tools.kinds import kind_of
@@ -28,10 +29,12 @@ _PLAIN = frozenset({"none", "empty", "null", "dummy", "test", "fake", "anything"
 
 def check(draft: Draft, plan: Plan) -> None:
     """Report modules that read text from outside and can call a tool that writes (LMP404), secrets written into the spec
-    (LMP405), and tools of agents whose `effects` the spec does not say (LMP406)."""
+    (LMP405), tools of agents whose `effects` the spec does not say (LMP406), and LMs at an address of another than their
+    provider, which is sent the provider's key of the environment (LMP407)."""
     _injection(draft, plan)
     _secrets(draft, draft.root, "", "")
     _unsaid_effects(draft, plan)
+    _keys_elsewhere(draft)
 
 
 def _injection(draft: Draft, plan: Plan) -> None:
@@ -77,6 +80,21 @@ def _unsaid_effects(draft: Draft, plan: Plan) -> None:
                 )
                 place = next((item.place for item in items if item.plain() == name), draft.key("modules", id))
                 draft.report.add("LMP406", place, message, fix="write effects: read, or effects: write, at the tool")
+
+
+def _keys_elsewhere(draft: Draft) -> None:
+    """Report an address of an LM that is written out, belongs to another than the provider, and stands without `api_key`."""
+    for id, lm in draft.lms.items():
+        if lm.api_key is not None or lm.api_base is None or lm.backend.local:
+            continue
+        addresses = lm.api_base.addresses if isinstance(lm.api_base, Fleet) else (lm.api_base,)
+        for address in addresses:
+            sent = key_sent_elsewhere(lm.model, str(address.evaluate({}))) if address.constant else None
+            if sent is not None:
+                message = f"LM `{id}` names no key, so that {sent[1]} is sent the key in {sent[0]}"
+                fix = 'write api_key: "${{ env.NAME }}" with the key of that server, or api_key: none'
+                draft.report.add("LMP407", draft.place("lms", id, "api_base"), message, fix=fix)
+                break
 
 
 def _acting(draft: Draft, tool: Tool) -> str:

@@ -25,6 +25,7 @@ WARNINGS = frozenset(
         "LMP210",
         "LMP404",
         "LMP406",
+        "LMP407",
         "LMP503",
         "LMP504",
         "LMP602",

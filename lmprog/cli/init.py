@@ -216,7 +216,7 @@ def _one_run(choice: Choice, folder: Path) -> str:
 
 def _needs(choice: Choice) -> str:
     """Return a remark on what a run with the model needs: extras to be installed, a server or a key; empty where nothing."""
-    from lmprog.lms.provider_keys import KEYS
+    from lmprog.compiler.provider_keys import KEYS
 
     provider = choice.model.partition("/")[0]
     extras = list(choice.kind.extras)

@@ -10,9 +10,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
+from lmprog.compiler.provider_keys import KEYS
 from lmprog.doctor.line import Line
 from lmprog.extras import BRINGS, is_installed, packages_of
-from lmprog.lms.provider_keys import KEYS
 from lmprog.state.cache_folder import cache_root
 from lmprog.version import __version__
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from lmprog.compiler.provider_keys import KEYS
 from lmprog.extras import BRINGS, EXTRA_OF
-from lmprog.lms.provider_keys import KEYS
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "specs" / "quickstart.yaml"

@@ -33,6 +33,11 @@ MOST_BYTES = 100_000_000
 """The requests and bytes of one batch: half of what OpenAI takes."""
 PATH = "/v1/chat/completions"
 ENDED = ("completed", "expired", "cancelled", "failed")
+AT_WORK = ("validating", "in_progress", "finalizing", "cancelling")
+MAX_UNKNOWN = 60
+"""The most looks, one after another, at a batch of a status that the protocol does not have."""
+MAX_WAIT = 2 * 86_400.0
+"""The most seconds of waiting for a batch, which a provider ends within a day."""
 LIMIT = 300.0
 """Seconds that one HTTP request of the protocol may take; a file of replies may be long."""
 
@@ -191,7 +196,9 @@ class Batches:
         return found
 
     async def _until_it_ends(self, id: str) -> Mapping[str, Any]:
-        wait, shown = FIRST_POLL, ""
+        """Return a batch as the provider has it when it has ended. Raises ProviderError where it does not end within two days,
+        or has no known status at MAX_UNKNOWN (60) looks one after another; a later run goes on with it."""
+        wait, shown, waited, unknown = FIRST_POLL, "", 0.0, 0
         while True:
             batch = mapping(await self._patiently(lambda: self._sent(self._server.get(f"/batches/{id}"))))
             counts, status = mapping(batch.get("request_counts")), text(batch.get("status"))
@@ -201,7 +208,12 @@ class Batches:
                 self._tell(shown := now)
             if status in ENDED:
                 return batch
+            unknown = 0 if status in AT_WORK else unknown + 1
+            if unknown == MAX_UNKNOWN or waited > MAX_WAIT:
+                why = f"has the status {status!r}, which no batch has" if unknown else f"is {status} after two days"
+                raise ProviderError(f"{self._name}: the batch {id} {why}; look at it with the provider")
             await asyncio.sleep(wait)
+            waited += wait
             wait = min(1.5 * wait, MAX_POLL)
 
     async def _find(self, key: str) -> str | None:

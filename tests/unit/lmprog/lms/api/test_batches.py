@@ -130,6 +130,19 @@ def test_a_batch_that_fails_or_is_cancelled_is_not_sent_again_but_by_the_next_ru
     assert [result.outputs for result in runs()] == WANTED
 
 
+@pytest.mark.parametrize("status", ["", "in_progress"])
+def test_a_batch_that_never_ends_is_not_looked_at_for_ever(runs, server, monkeypatch, status) -> None:
+    monkeypatch.setattr(batches, "MAX_UNKNOWN", 3)
+    monkeypatch.setattr(batches, "MAX_WAIT", 0.1)
+    server.ends, server.looks = [status] * 50, 1
+    server._end = lambda batch, now: batch.update(status=now or "at rest")
+    results = runs(forget=False)
+    words = "is in_progress after two days" if status else "has the status 'at rest', which no batch has"
+    assert all(words in result.error.message for result in results)
+    assert {result.error.kind for result in results} == {"provider"} and len(server.batches) == 1
+    assert list(runs.folder.glob("*.json"))  # a later run goes on with it
+
+
 @pytest.mark.slow
 def test_a_provider_that_is_away_for_a_while_is_asked_again(runs, server) -> None:
     server.failing = [503, 500, 429, 502]
