@@ -245,6 +245,7 @@ class _Program:
         return constant_value(self.report, node, draft.vars, "an enum")
 
     def _model(self, text: str, node: Scalar) -> Type:
+        from lmprog.compiler.types import pydantic_models
         from lmprog.compiler.types.python_reference import ImportFailed, load, reference
 
         if not self.options.imports:
@@ -261,6 +262,13 @@ class _Program:
         if getattr(found, "__pydantic_root_model__", False):
             message = f"`{text}` is a root model of pydantic, whose values have no fields"
             self.report.add("LMP101", node.place, message, fix="write the type of its root, such as list[str]")
+            return UNKNOWN
+        try:
+            pydantic_models.schema(named)
+        except Exception as error:  # each of pydantic's errors for a field, and whatever code of the model raises
+            why = str(error).partition("\n")[0]
+            message = f"`{text}` has a field that JSON has no type for: {why}"
+            self.report.add("LMP101", node.place, message, fix="leave that field out of the model")
             return UNKNOWN
         return replace(pydantic_type(found), source=text, model=named)
 

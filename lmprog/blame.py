@@ -33,6 +33,8 @@ MAX_OUTAGES = 0.05
 """The largest share of the rows of either side that may be outages in a comparison that something is chosen by."""
 PASSING = frozenset({408, 425, 429})
 """HTTP statuses below 500 that say that the server is crowded, and nothing about the request."""
+CONNECT_TIMEOUTS = frozenset({"ConnectTimeout", "ConnectTimeoutError", "ConnectionTimeoutError"})
+"""The exceptions of httpx, requests, urllib3 and aiohttp for a connection that was not made in time."""
 
 
 def is_outage(kind: str | None) -> bool:
@@ -43,7 +45,8 @@ def is_outage(kind: str | None) -> bool:
 
 
 def is_own(kind: str | None) -> bool:
-    """Return whether a failure of this kind is the program's own, which scores lowest; False for None, which is no failure."""
+    """Return whether a failure of this kind is the program's own, which scores lowest: True for every kind that is no outage,
+    False for None, which is no failure."""
     return kind is not None and kind not in OUTAGES
 
 
@@ -62,18 +65,19 @@ def exit_status(kinds: Iterable[str]) -> int:
 
 
 def passing(status: int) -> bool:
-    """Return whether an HTTP status means that the server failed or is overloaded, so that the same request may succeed
-    later.
+    """Return whether an HTTP status (500 and above, 408, 425, 429) means that the server failed or is overloaded, so that the
+    same request may succeed later.
     """
     return status >= 500 or status in PASSING
 
 
 def connection_failed(error: BaseException) -> bool:
-    """Return whether an exception of a tool or metric, or one of its causes, is a failed connection.
+    """Return whether an exception of a tool or metric, or one that it was raised from or while handling, is a failed
+    connection.
 
     A failed connection is one that was refused, cut or not made in time, a host that was not found, an HTTP status for
     which `passing` is True, or an InfrastructureError, as of a program that a tool runs. A TimeoutError that the user's
-    code raised itself may mean anything, so it is not one.
+    code raised itself, and the timeout of an answer, may mean anything, so they are none.
     """
     import errno
     import socket
@@ -84,6 +88,7 @@ def connection_failed(error: BaseException) -> bool:
         isinstance(each, ConnectionError | socket.gaierror | ssl.SSLError)
         or (isinstance(each, LmprogError) and each.exit_status == InfrastructureError.exit_status)
         or (isinstance(each, OSError) and each.errno in unreachable)
+        or any(kind.__name__ in CONNECT_TIMEOUTS for kind in type(each).__mro__)
         or any(map(passing, _statuses(each)))
         for each in _chain(error)
     )

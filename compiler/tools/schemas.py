@@ -226,7 +226,8 @@ def schema_type(
     schema: dict[str, Any], document: dict[str, Any] | None = None, depth: int = 0, left: _Left | None = None
 ) -> Type:
     """Return the type for a JSON schema; `json` where the language has no type for it, and for parts deeper than
-    MAX_DEPTH (8) or beyond the first MAX_PARTS (2000). Bounds and formats have no type, and are dropped.
+    MAX_DEPTH (8) or beyond the first MAX_PARTS (2000). A property that is not required has an optional type. Bounds and
+    formats have no type, and are dropped.
 
     `document` is where its references are looked up (None: they lead nowhere); a `$ref` at the top of `schema` itself is
     for the caller to resolve. `depth` is the level of nesting so far, and `left` counts the parts (None: none is read yet).
@@ -297,8 +298,9 @@ def _values_type(values: list[Any]) -> Type:
 
 
 def merged(schema: dict[str, Any], document: dict[str, Any], depth: int = 0) -> dict[str, Any]:
-    """Return a JSON schema with the parts of its `allOf` merged in: all properties, all required names, and of any other
-    key the last value. A schema without `allOf`, or deeper than MAX_DEPTH, is returned as it is.
+    """Return a JSON schema with the parts of its `allOf` merged in, at any depth: all properties, all required names, and of
+    any other key, as of a property that stands twice, the last value; those of the schema itself come first. A schema
+    without `allOf`, or deeper than MAX_DEPTH, is returned as it is.
 
     References of the parts are looked up in `document`; `depth` is the level of nesting so far.
     """
@@ -312,7 +314,9 @@ def merged(schema: dict[str, Any], document: dict[str, Any], depth: int = 0) -> 
         required = [*_required(whole), *_required(found)]
         whole = {**whole, **found}
         if properties:
-            whole |= {"properties": properties, "required": list(dict.fromkeys(required))}
+            whole["properties"] = properties
+        if properties or required:
+            whole["required"] = list(dict.fromkeys(required))
     return whole
 
 

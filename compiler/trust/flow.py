@@ -16,11 +16,11 @@ Name = tuple[str, ...]
 
 
 class Arrival(NamedTuple):
-    """A marked value (private, or text from outside) that a step of `plan` passes to a module or tool (the other one is
-    None), as the flow analysis reports it.
+    """A marked value (private, or text from outside) that a step of `plan` passes to a module or tool, as the flow analysis
+    reports it: `module` or `tool` is None, but for a tool of an agent, where `module` is the agent.
 
     `argument` is the name under which it is passed, `trail` the way that it took, and `outer` the call site (step and
-    argument) in the program that is checked.
+    argument) in the program that is checked: outside of sub-programs the same step and argument.
     """
 
     plan: Plan
@@ -39,9 +39,9 @@ class Policy:
     """The rules of a flow analysis: which values are marked (private, or text from outside), and what unmarks them.
 
     `arrives` is called for each marked value that reaches a module, a tool, or a tool of an agent, at times more than once
-    for the same one; `source` returns why a step's output is marked by itself (None: it is not), and `stops` whether a
-    module's output is unmarked whatever its inputs are. With `by_choice` a marked value also marks what it decides, by
-    `when`, `until` or the number of items.
+    for the same one; `source(plan, step, output)` returns why a step's output is marked by itself (None: it is not), and
+    `stops(module, output)` whether a module's output is unmarked whatever its inputs are, unless `source` marks it. With
+    `by_choice` a marked value also marks what it decides, by `when`, `until` or the number of items.
     """
 
     arrives: Callable[[Arrival], None]
@@ -63,8 +63,8 @@ class Flow:
     at one call site (`outer`, None: the program itself).
 
     `policy` says where marks begin and end and what is done where one arrives; `marks` has the trail of each marked
-    name, such as `("inputs", "text")`, at first of those that are marked from outside; `prefix` is put before the ids
-    of steps in trails.
+    name, such as `("inputs", "text")`, at first of those that are marked from outside, and is changed in place; `prefix` is
+    put before the ids of steps in trails.
     """
 
     plan: Plan
@@ -78,15 +78,15 @@ class Flow:
     """Trail of the marked value in the items of the current `foreach`."""
 
     def run(self) -> Mapping[str, Trail]:
-        """Follow marked values through all steps, and call `policy.arrives` on the way; return the trails of the marked
-        outputs of the program, by name. Unmarked outputs are left out. Called once."""
+        """Follow marked values through all steps and sub-programs, and call `policy.arrives` on the way; return the trails of
+        the marked outputs of the program, by name. Unmarked outputs are left out. Called once."""
         self._steps(self.plan.steps)
         found = {name: self.trail(expression) or self.chosen for name, expression in self.plan.outputs.items()}
         return {name: trail for name, trail in found.items() if trail is not None}
 
     def trail(self, expression: Expression | None) -> Trail | None:
-        """Return the trail of a marked value that an expression reads, the first by the order of the names; None where it
-        reads none, and for None."""
+        """Return the trail of a marked value that an expression reads, the first by the alphabet of the names; None where it
+        reads none, and for None. To read a whole step (`steps.a`) is to read all its outputs."""
         if expression is None or not (self.marks or self.item):
             return None
         for name in sorted(expression.references):

@@ -46,8 +46,9 @@ def private_rows(plan: Plan) -> dict[Name, Trail]:
 
 def private_names(plan: Plan) -> tuple[frozenset[str], frozenset[str]]:
     """Return two sets of names: of the inputs and columns of a program that are declared private, or share a column of
-    the data with one that is; and of the outputs that values of these, or of private fields of its modules and sub-
-    programs, reach through the steps, unless `declassify` ends that.
+    the data with one that is; and of the outputs that values of these, or of private fields of its modules and
+    sub-programs, reach through the steps, unless `declassify` ends that. What such a value only decides (by `when`, say)
+    does not count.
     """
     reached = Flow(plan, private_policy(lambda arrival: None), private_inputs(plan)).run()
     return frozenset(name for _, name in private_rows(plan)), frozenset(reached)

@@ -17,7 +17,8 @@ PRIMITIVES = ("str", "int", "float", "bool", "json", "messages", "image")
 
 @dataclass(frozen=True)
 class Type:
-    """The base of all types of the language."""
+    """The base of all types of the language, which are compared by value and cannot be changed; `str` returns the short text
+    of one for messages."""
 
     def __str__(self) -> str:
         return type(self).__name__.lower()
@@ -106,8 +107,9 @@ UNKNOWN = Unknown()
 
 
 def assignable(source: Type, target: Type) -> bool:
-    """Return whether a value of type `source` may be used where `target` is expected. An object may have more fields than
-    `target`, and lack those that are optional there; an unknown type fits, and takes, any."""
+    """Return whether a value of type `source` may be used where `target` is expected: an enum as a str or a larger enum, an
+    int as a float, a T as a T?, all but messages, image and T? as json, a list by its items. An object may have more
+    fields than `target`, and lack those that are optional there; an unknown type fits, and takes, any."""
     if source == target or isinstance(source, Unknown) or isinstance(target, Unknown):
         return True
     if isinstance(target, Optional):
@@ -132,8 +134,9 @@ def assignable(source: Type, target: Type) -> bool:
 
 
 def join(left: Type, right: Type) -> Type | None:
-    """Return the type of a value that has one of two types: the wider one, or an enum of all their values, at any depth of
-    lists and optional types; None where only json would take both. Where one is unknown, return the other.
+    """Return the type of a value that has one of two types: the one to which the other is `assignable`, or an enum of all
+    their values, at any depth of lists and optional types; None where only json would take both, as for objects of which
+    neither takes the other. Where one is unknown, return the other.
     """
     if left == right or isinstance(right, Unknown):
         return left
@@ -162,8 +165,9 @@ def without_none(kind: Type) -> Type:
 def mismatch(value: Any, kind: Type) -> str | None:
     """Return in a few words why `value` does not fit the type `kind`, with the part that does not, or None where it fits.
 
-    A value of a pydantic model is validated by the model, whose import may raise ImportFailed. Raises TypeError for an
-    object that is no type.
+    A float may be an int, and a bool is neither; an object may have further fields, and lack optional ones; any value
+    fits an unknown type. A value of a pydantic model is validated by the model, whose import may raise ImportFailed.
+    Raises TypeError for an object that is no type.
     """
     if isinstance(kind, Primitive):
         if _FITS[kind.name](value):
@@ -217,8 +221,8 @@ MAX_DEPTH = 100
 
 
 def deeper(value: Any, depth: int = MAX_DEPTH) -> bool:
-    """Return whether lists and mappings are nested more than `depth` levels deep, without recursion, so that `value` may be
-    of any depth."""
+    """Return whether lists and mappings are nested more than `depth` levels deep (a flat list is one), without recursion, so
+    that `value` may be of any depth."""
     level = [value]
     for _ in range(depth):
         level = [
@@ -310,7 +314,7 @@ def type_of(value: Any) -> Type:
 def json_schema(kind: Type) -> dict[str, Any]:
     """Return the JSON schema of a type as a dictionary, as used for structured output and tool arguments; empty, which
     allows anything, for `json` and unknown types. Objects require all their fields, optional ones too, and allow no
-    others; a pydantic model has its own schema."""
+    others; a pydantic model has its own schema, and raises ImportFailed where it cannot be imported."""
     if isinstance(kind, Optional):
         return {"anyOf": [json_schema(kind.inner), {"type": "null"}]}
     if isinstance(kind, ListOf):

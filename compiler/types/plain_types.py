@@ -14,7 +14,7 @@ from lmprog.compiler.types.lattice import PRIMITIVES, UNKNOWN, Enum, ListOf, Obj
 
 def plain_type(kind: Type) -> Any:
     """Return a type as a plain value: its name (`unknown` for UNKNOWN), or a mapping with the one key `list`, `optional`,
-    `enum` or `object`."""
+    `enum` or `object`. Of a pydantic model the fields alone are kept."""
     if isinstance(kind, ListOf):
         return {"list": plain_type(kind.item)}
     if isinstance(kind, Optional):

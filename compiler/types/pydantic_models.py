@@ -15,8 +15,10 @@ MAX_DEPTH = 8
 
 
 def schema(model: Any) -> dict[str, Any]:
-    """Return the JSON schema of the model that a PythonReference names, with descriptions, bounds, formats and defaults,
-    without titles, with all references written out, and with objects that allow no further fields."""
+    """Return the JSON schema of the model that a PythonReference names, by aliases, with descriptions, bounds, formats and
+    defaults, without titles, with references written out (those deeper than MAX_DEPTH (8), as in a model that holds itself,
+    allow anything), and with objects that allow no further fields. Raises ImportFailed where it cannot be imported, and an
+    error of pydantic where a field has no JSON schema."""
     whole = load(model).model_json_schema()  # type: ignore[attr-defined]
     return dict(_written_out(whole, whole.get("$defs", {}), 0))
 
@@ -36,8 +38,10 @@ def hint_schema(hint: Any) -> dict[str, Any] | None:
 def validated(model: Any, value: Any) -> tuple[Any, str | None]:
     """Validate a value by the model that a PythonReference names; return it as plain values with the model's defaults, and
     None; or the unchanged value and in a few words the first thing that is wrong, also where the model's own code fails.
+    Raises ImportFailed where the model cannot be imported.
 
-    Fields may be named by their aliases, as in a reply, or by their names, as in a program; the result has the names.
+    Values are converted as pydantic does without `strict` ("3" to 3). Fields may be named by their aliases, as in a reply, or
+    by their names, as in a program; the result has the names.
     """
     of = load(model)
     try:
@@ -53,7 +57,7 @@ def validated(model: Any, value: Any) -> tuple[Any, str | None]:
 
 def aliased(model: Any, value: Any) -> Any:
     """Return a value as plain values with its fields under the model's aliases, as its schema has them, without fields that
-    it does not set; a value that the model refuses is returned unchanged."""
+    it does not set; a value that the model refuses is returned unchanged. Raises ImportFailed."""
     of = load(model)
     try:
         found = of.model_validate(value, by_alias=True, by_name=True)  # type: ignore[attr-defined]
@@ -63,13 +67,15 @@ def aliased(model: Any, value: Any) -> Any:
 
 
 def has_aliases(model: Any) -> bool:
-    """Return whether the model that a PythonReference names, or a model within it, has a field with an alias."""
+    """Return whether the model that a PythonReference names, or a model within it, has a field with an alias. Raises
+    ImportFailed."""
     found = load(model)
     return bool(found.model_json_schema(by_alias=True) != found.model_json_schema(by_alias=False))  # type: ignore[attr-defined]
 
 
 def aliases(model: Any) -> dict[str, str]:
-    """Return the field names of a model (a PythonReference) by alias, of its own fields and not of models within it."""
+    """Return the field names of a model (a PythonReference) by alias, of its own fields and not of models within it. Raises
+    ImportFailed."""
     fields = load(model).model_fields.items()  # type: ignore[attr-defined]
     return {
         alias: name
@@ -81,7 +87,7 @@ def aliases(model: Any) -> dict[str, str]:
 
 def is_closed(part: Any) -> bool:
     """Return whether a JSON schema, or a part of one, names and requires all fields of its objects, as strict structured
-    output wants."""
+    output wants: False for an object without named properties, True for `{}`. `additionalProperties` is not looked at."""
     if isinstance(part, list):
         return all(map(is_closed, part))
     if not isinstance(part, Mapping):

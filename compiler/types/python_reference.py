@@ -44,7 +44,7 @@ class ImportFailed(LmprogError):
 def reference(text: str, folder: Path) -> PythonReference:
     """Return the reference to a Python function in a text: `./file.py:name`, relative to `folder`, where the text before the
     colon ends with .py, has a slash or begins with a dot; else `package.module:name`. Nothing is imported, and neither has
-    to exist."""
+    to exist: any text gives a reference, which may name nothing that can be imported."""
     where, _, name = text.rpartition(":")
     if where.endswith(".py") or "/" in where or where.startswith("."):
         return PythonReference(text, followed(folder / where), None, name)
@@ -54,9 +54,9 @@ def reference(text: str, folder: Path) -> PythonReference:
 
 def load(reference: PythonReference) -> Callable[..., Any]:
     """Return the function (or class) that a reference names, or raise ImportFailed; this runs the user's code, whose prints
-    go to stderr.
+    go to stderr. An object of another kind is returned too: the caller checks it.
 
-    A file is imported once per process while it does not change, under a unique module name, so that two files named
+    A file is imported once per process while its time of change stays, under a unique module name, so that two files named
     `metrics.py` do not clash; its folder is on `sys.path` only meanwhile.
     """
     module = _file(reference) if reference.file is not None else _module(reference)

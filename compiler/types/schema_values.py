@@ -26,8 +26,8 @@ _NUMBERS = ("integer", "number")
 
 def schema_value(name: str, schema: Mapping[str, Any]) -> Any:
     """Return a made-up value that fits a JSON schema without references: its constant, its first enum value or example,
-    else one within its bounds and of its format. A text without these is `(name)`, for the field's name; optional values
-    are there, and patterns are ignored.
+    else one within its bounds and of its format. A text without these, also of a schema that says no type, is `(name)`,
+    for the field's name; optional values are there, and patterns and defaults are ignored.
     """
     if "const" in schema:
         return schema["const"]

@@ -23,7 +23,8 @@ from lmprog.compiler.yaml.files import NotRead, read_text
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """The parameters of a Python function by name, and the type of its result; `returns` is UNKNOWN without an annotation.
+    """The parameters of a Python function by name (`has_default`: it may be left out), and the type of its result; `returns`
+    is UNKNOWN without an annotation.
 
     `open`: any further named argument is taken (`**kwargs`). `unnamed`: arguments without a name are taken (`*args`),
     which no LM can give. `about` is the function's docstring (None: it has none), `returns_score` is True where it is

@@ -138,8 +138,8 @@ class TypeReader:
         return isinstance(value, Scalar) and isinstance(value.value, str) and bool(WRAPPED.match(value.value))
 
     def type(self, node: Node, what: str) -> Type:
-        """Return the type that a node writes; UNKNOWN, with a finding, for a node that is no type. `what` names the
-        place in messages."""
+        """Return the type that a node writes; UNKNOWN, with a finding, for a node, or for a field of an object, that is no
+        type. `what` names the place in messages."""
         if isinstance(node, Scalar) and isinstance(node.value, str):
             return self.written(node.value.strip(), node, what)
         if isinstance(node, Mapping):
@@ -185,8 +185,8 @@ class TypeReader:
             self.report.add("LMP101", node.key_place(key), message, fix=f"write {key}: beside the type of the whole")
 
     def written(self, text: str, node: Scalar, what: str) -> Type:
-        """Return the type that a text such as `list[str]?` writes; UNKNOWN, with a finding at `node`, where it is no type,
-        also in the place of a part. `what` names the place in messages."""
+        """Return the type that a text such as `list[str]?` writes, with UNKNOWN in place of a word that names no type, or of
+        the whole where it cannot be parsed, each with a finding at `node`. `what` names the place in messages."""
         try:
             return read_type(text, lambda word: self._word(word, node, what))
         except TypeTextError as error:

@@ -18,9 +18,10 @@ class TypeTextError(Handled):
 
 
 def read_type(text: str, word: Callable[[str], Type]) -> Type:
-    """Return the type that a text writes, such as `list[{a: str}]?`, or raise TypeTextError.
+    """Return the type that a text writes, such as `list[{a: str}]?`, or raise TypeTextError, as for types nested deeper than
+    MAX_DEPTH (20).
 
-    `word` returns the type of a single word in it, such as `int` or `package.module:Model`.
+    `word` returns the type of a single word in it, such as `int` or `package.module:Model`; its errors come through.
     """
     reader = _Reader(text, word)
     kind = reader.type(0)

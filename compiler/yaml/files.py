@@ -70,7 +70,7 @@ def reading(unsaved: Mapping[Path, str] = {}) -> Iterator[Mapping[Path, State]]:
     links).
 
     Yield a dictionary that is filled during the block with the files that are looked at, whether they exist or not, each
-    with its state when it was first looked at.
+    with its state when it was first looked at. Of blocks within each other only the innermost one counts.
     """
     seen: dict[Path, State] = {}
     texts, looked_at = _UNSAVED.set(unsaved), _SEEN.set(seen)
@@ -90,8 +90,8 @@ def note(path: Path) -> None:
 
 
 def state_of(path: Path) -> State:
-    """Return the time of change (in nanoseconds), size and inode of a file, of which one changes when it is saved; None
-    where there is no file."""
+    """Return the time of change (in nanoseconds), size and inode of a file or folder on the disk, of which one changes when
+    a file is saved; None where there is none, or it may not be looked at."""
     try:
         found = path.stat()
     except (OSError, ValueError):
@@ -100,7 +100,8 @@ def state_of(path: Path) -> State:
 
 
 def unsaved_text(path: Path) -> str | None:
-    """Return the text that an editor holds of a file, with the line ends of files that are read; None where it holds none."""
+    """Return the text that an editor holds of the file at this very path (links are not followed), with the line ends of
+    files that are read; None where it holds none. The file is not noted."""
     text = _UNSAVED.get().get(path)
     return None if text is None else _with_plain_line_ends(text)
 
@@ -114,8 +115,9 @@ def is_file(path: Path) -> bool:
 
 def read_text(path: Path, root: Path | None = None, *, encoding: str = "utf-8") -> str:
     """Return the text of a file, or its unsaved text in an editor, with `\\n` for all line ends; note it as one that is
-    depended on. Raises NotRead for a file that is absent or no regular one, lies outside of the folder `root` (None: no
-    limit), has more than MAX_BYTES (64,000,000), or is not text in `encoding`."""
+    depended on. A byte order mark stays, unless `encoding` is `utf-8-sig`. Raises NotRead for a file that cannot be opened,
+    is no regular one, lies outside of the folder `root` (None: no limit), has more than MAX_BYTES (64,000,000), or is not
+    text in `encoding`."""
     refused = refusal(path, root)
     if refused is not None:
         raise NotRead(refused)
@@ -146,8 +148,8 @@ def read_text(path: Path, root: Path | None = None, *, encoding: str = "utf-8") 
 
 def opened(path: Path, **options: Any) -> IO[str]:
     """Open a file of UTF-8 text for reading, without a byte order mark, as `open` with these options; where an editor
-    holds a newer text, return that as a stream. The file is noted as one that is depended on. Raises OSError where it
-    cannot be opened.
+    holds a newer text, return that as a stream. The file is noted as one that is depended on, and may have any size.
+    Raises OSError where it cannot be opened; reading raises UnicodeDecodeError where it is not UTF-8.
     """
     note(path)
     unsaved = _UNSAVED.get().get(path)

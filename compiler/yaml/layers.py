@@ -83,7 +83,8 @@ def laid_over(base: Mapping, over: Mapping) -> Mapping:
 
 
 def override(root: Mapping, overrides: Map[str, Any], report: Report) -> Mapping:
-    """Return the spec with the values of `--set` laid over it, which are plain values by dotted path, as data.train.limit.
+    """Return the spec with the values of `--set` laid over it, which are plain values by dotted path, as data.train.limit. A
+    mapping merges with the one that is there; any other value replaces, as does a path through a list or scalar.
 
     Relative paths of files in the values start at the working directory. A dotted path with an empty part becomes a
     finding (LMP101) of `report`, and its value is left out.
@@ -109,7 +110,7 @@ def candidate(root: Mapping, change: Map[str, Any], report: Report) -> Mapping:
     """Return the spec with a candidate's change laid over it: by section and id the new keys, as in
     `{"modules": {"sort": {"instructions": ...}}}`. Relative paths in the change start at the spec's folder.
 
-    A value that no file could hold, such as half a surrogate pair, becomes a finding (LMP101) of `report`.
+    A value that no file could hold, such as half a surrogate pair, becomes a finding (LMP101) of `report`, and stays.
     """
     source = Source(root.source.path, f"{root.source.name} (candidate)", "", root.source.folder)
     for section, entries in change.items():

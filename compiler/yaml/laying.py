@@ -15,7 +15,7 @@ _OF_FIELD = LONG_FORM.keys.keys() - {*LONG_FORM.one_of}
 
 def merged(base: Mapping, over: Mapping, shape: Shape = PROGRAM) -> Mapping:
     """Return `over` merged over `base`, as a new mapping with the place of `over`: mappings merge key by key, other values,
-    lists included, replace; each value keeps its place in its file.
+    lists and null included, replace; each value keeps its place in its file.
 
     `shape` describes both. Where a key of `over` excludes a key of `base`, that key of `base` and those that belong to
     it are dropped.

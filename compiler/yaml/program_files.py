@@ -18,8 +18,8 @@ _KEY = re.compile(r"""^["']?lmprog["']?[ \t]*:""", re.MULTILINE)
 
 
 def is_program(path: Path, imports: bool = True) -> bool:
-    """Return whether a file has the key `lmprog` at the start of a line; also True for a file that cannot be read as text,
-    so that its check reports it.
+    """Return whether a file has the key `lmprog` at the start of a line, so not for an overlay with `extends` alone; also
+    True for a file that is absent or cannot be read as text, so that its check reports it.
 
     With `imports` False the file is not trusted: a link that leads out of the git checkout, or else the folder, that
     the file lies in is not read, and gives True.
@@ -31,16 +31,17 @@ def is_program(path: Path, imports: bool = True) -> bool:
 
 
 def folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the folder and all folders below it, each with the names of its files in order; hidden folders and those of
-    installed packages are left out."""
+    """Yield the folder and all folders below it, from the top down, each with the names of its files in order; hidden
+    folders, those of installed packages (`site-packages`, `node_modules`), links to folders, and what cannot be read are
+    left out."""
     for around, inner, files in os.walk(folder):
         inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in _SKIPPED)
         yield Path(around), sorted(files)
 
 
 def yaml_files(folder: Path) -> Iterator[Path]:
-    """Yield the YAML files below a folder in order, at most MOST_FILES (5000); hidden folders and installed packages are left
-    out.
+    """Yield the YAML files below a folder in the order of `folders`, the first MOST_FILES (5000) of them; where there are
+    more, nothing says so. Hidden folders and installed packages are left out.
     """
     left = MOST_FILES
     for around, files in folders(folder):

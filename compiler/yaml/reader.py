@@ -182,8 +182,8 @@ MAX_UNFOLDED = 200_000
 
 def unfolded(node: Any, known: dict[int, int]) -> int:
     """Return the number of nodes in a node of the YAML library, itself included, with those of an alias counted wherever
-    it stands; by it files that would grow without bound are refused. `known` holds counts by `id(node)`, and is filled.
-    Raises RecursionError for a node that is nested too deep.
+    it stands; by it files that would grow without bound are refused. A node that holds itself counts as 1 within itself.
+    `known` holds counts by `id(node)`, and is filled. Raises RecursionError for a node that is nested too deep.
     """
     if id(node) in known:
         return known[id(node)]
@@ -247,7 +247,8 @@ class _Converter:
         self.open: set[int] = set()
 
     def node(self, node: Any) -> Node | None:
-        """Return the node for one of the library; None, with a finding, where it cannot be read."""
+        """Return the node for one of the library; None, with a finding, where it cannot be read. A list or mapping lacks the
+        parts that cannot be read."""
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         self.count += 1
         if node.tag not in _KNOWN_TAGS:

@@ -26,7 +26,8 @@ class Slip:
 
 def slip(lines: list[str], line: int, column: int, began: int, problem: str) -> Slip:
     """Return the explanation of a YAML error, from the parser's words for it (`problem`), its `line` and `column` (from 1)
-    and the `lines` of the file; the parser's words themselves where the slip is not a known one.
+    and the `lines` of the file; where the slip is not a known one, the parser's words themselves, with a fix if there is
+    one for them.
 
     `began` is the line, from 1, where the part that cannot be read begins.
     """

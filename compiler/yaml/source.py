@@ -29,12 +29,13 @@ class Source:
     @cached_property
     def is_program(self) -> bool:
         """True if the text has the key `lmprog`, anywhere in a line, or `extends` at the start of one; other files are never
-        quoted in messages."""
+        quoted in messages. (`program_files.is_program`, by which folders are searched, counts neither overlays nor such
+        keys within a line.)"""
         return _KEY.search(self.text) is not None
 
     @cached_property
     def lines(self) -> list[str]:
-        """The lines of the text."""
+        """The lines of the text without their ends, as `str.splitlines` divides it."""
         return self.text.splitlines()
 
     def line(self, number: int) -> str | None:
@@ -66,7 +67,8 @@ class Node:
 
     @property
     def place(self) -> Place:
-        """The place of the value in its file."""
+        """The place of the value in its file, where it begins; that of a scalar covers its first line, but one character of a
+        block (`|`, `>`), that of a list or mapping one character."""
         return Place(self.source, self.line, self.column)
 
     @property
@@ -166,7 +168,7 @@ class Scalar(Node):
 
 
 class Sequence(Node):
-    """A node that is a list."""
+    """A node that is a list, of the nodes `items`."""
 
     __slots__ = ("items",)
 
@@ -192,7 +194,7 @@ class Mapping(Node):
         """Keys that were written, and left out because of a finding of their own, so that they are not missing."""
 
     def get(self, key: str) -> Node | None:
-        """Return the node of a key; None where it is absent."""
+        """Return the node of a key, of null too; None where it is absent."""
         return self.entries.get(key)
 
     def map(self, key: str) -> Mapping | None:
@@ -201,7 +203,7 @@ class Mapping(Node):
         return value if isinstance(value, Mapping) else None
 
     def value(self, key: str, default: Any = None) -> Any:
-        """Return the plain value of a key, or `default` where it is absent."""
+        """Return the plain value of a key (None for null), or `default` where it is absent."""
         node = self.entries.get(key)
         return default if node is None else node.plain()
 

@@ -19,7 +19,8 @@ OWNER_FILE, OWNER_FOLDER = 0o600, 0o700
 
 
 def write_whole(path: Path, content: str | bytes, *, private: bool = False, new: bool = False) -> None:
-    """Write a file whole or not at all; folders on the way are made, and a link is followed. A text is written as UTF-8.
+    """Write a file whole or not at all; folders on the way are made, a link is followed, and a device or pipe written
+    directly. A text is written as UTF-8.
 
     With `private` only its owner may read the file, and enter a folder that is made for it; else an existing file keeps
     its mode. With `new`, FileExistsError is raised where the file exists already. Raises OSError where it cannot be
@@ -30,7 +31,8 @@ def write_whole(path: Path, content: str | bytes, *, private: bool = False, new:
 
 def write_all(contents: Mapping[Path, str | bytes], *, private: bool = False, new: bool = False) -> None:
     """Write several files (contents by path; a text as UTF-8), each whole or not at all. All are first written beside their
-    places, so that a full disk changes none; folders on the way are made, links followed, and devices written directly.
+    places, so that a full disk changes none; an error while they are moved there leaves those before it replaced. Folders
+    on the way are made, links followed, and devices and pipes written directly.
 
     With `private` only the owner may read them, else existing files keep their modes; with `new` a file that exists
     raises FileExistsError. Raises OSError where one cannot be written.
@@ -57,35 +59,43 @@ def write_all(contents: Mapping[Path, str | bytes], *, private: bool = False, ne
 @contextmanager
 def whole_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
     """Yield a new, empty binary file that takes the place of `path` when the block ends; where the block raises, `path`
-    stays as it was. With `private` only the owner may read it, else an existing file keeps its mode."""
+    stays as it was. Folders on the way are made, and a link is followed. With `private` only the owner may read it, else an
+    existing file keeps its mode. Raises OSError where it cannot be written."""
     target = _target(path, private)
     scratch = _scratch(target)
     try:
         with _opened(scratch, target, private) as file:
             yield file
-        os.replace(scratch, target)
+        take_place(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
 
 
 def open_part(part: Path, *, private: bool = False) -> IO[bytes]:
     """Open the file `part` for writing, emptied, in a folder that exists; it keeps this name until `take_place`, also if
-    the process is killed. With `private` only the owner may read it."""
+    the process is killed. With `private` only the owner may read it, whatever its mode was. Raises OSError where it cannot
+    be opened."""
     return open_private(part, "wb") if private else part.open("wb")
 
 
 def take_place(part: Path, path: Path) -> None:
-    """Move the finished file `part` to `path`, or to the file that a link there leads to, replacing what is there."""
-    os.replace(part, path.resolve())
+    """Move the finished file `part` to `path`, or to the file that a link there leads to, replacing what is there; write
+    its content to a device or pipe that is there, and remove it. Raises OSError, as for a link to another file system."""
+    if path.exists() and not path.is_file():  # a device or pipe stays what it is
+        path.write_bytes(part.read_bytes())
+        part.unlink()
+    else:
+        os.replace(part, path.resolve())
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield the path of a folder that the block is to make; when the block ends it is moved to `folder`, and where the
-    block raises it is removed.
+    block raises it is removed. Folders above are made.
 
-    The block may put temporary files beside that path, which are removed. Where another process has made `folder`
-    meanwhile, that one stays. Raises OSError where the block made no folder.
+    The block may put temporary files beside that path, which are removed. A `folder` with files in it, which was there
+    before or which another process has made meanwhile, stays, and the new one is removed. Raises OSError where the block
+    made no folder and there is none, or a file stands there.
     """
     import tempfile
 
@@ -133,15 +143,16 @@ def open_private(path: Path, mode: str, **options: Any) -> IO[Any]:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that only its owner may enter, with the folders above it as usual; an existing one stays as it is."""
+    """Make a folder that only its owner may enter, with the folders above it as usual; an existing one stays as it is.
+    Raises OSError where it cannot be made."""
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(OWNER_FOLDER, exist_ok=True)
 
 
 def close_to_others(folder: Path) -> None:
-    """Make a folder, with all folders and files in it that other libraries wrote, readable by the owner alone; links are
-    left out."""
+    """Change the modes of an existing folder, and of all folders and files in it that other libraries wrote, so that the
+    owner alone may read and write them; links are left out. Raises OSError where a mode cannot be changed."""
     folder.chmod(OWNER_FOLDER)
     for path in folder.rglob("*"):
         if not path.is_symlink():

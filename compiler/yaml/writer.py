@@ -74,8 +74,9 @@ def dump(value: Mapping[str, Any], dumper: type[BlockDumper] = BlockDumper) -> s
 
 
 def unwritable(value: Any, depth: int = 0) -> str | None:
-    """Return the part of a plain value that no file can hold, in words that go on from "it holds"; None where there is none.
-    Keys are looked at too. `depth` is the level of nesting so far."""
+    """Return the part of a plain value that no file can hold (half a surrogate pair, or a value nested more than 90 deep), in
+    words that go on from "it holds"; None where there is none. Keys are looked at too. `depth` is the level of nesting so
+    far."""
     if isinstance(value, str):
         half = _HALF_PAIR.search(value)
         return (

@@ -25,8 +25,8 @@ def end_wait(future: asyncio.Future[None]) -> None:
 
 
 def being_cancelled() -> bool:
-    """Return whether the running task is cancelled from outside; False where a CancelledError comes from the code that it runs,
-    such as a tool that awaits a task which it has cancelled itself."""
+    """Return whether the running task is cancelled from outside, True where no task runs; False where a CancelledError comes
+    from the code that it runs, such as a tool that awaits a task which it has cancelled itself."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 
@@ -35,7 +35,8 @@ def run_async(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run the coroutine that `make` returns to its end, from synchronous code; return its result or raise its error.
 
     Ctrl-C cancels it, and is raised when it has ended. Where a loop already runs in this thread (a notebook), it runs in a
-    thread and a loop of its own, for whose end this thread waits.
+    thread and a loop of its own, for whose end this thread waits. Context variables that the caller has set need not be
+    seen in it.
     """
     if asyncio._get_running_loop() is not None:
         return _in_thread(make)

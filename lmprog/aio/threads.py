@@ -20,7 +20,8 @@ _awaited_whole: PerLoop[set[object]] = PerLoop(set)
 
 
 async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
-    """Call `function` with `arguments` in a daemon thread of its own; return its result or raise its exception.
+    """Call `function` with `arguments` in a daemon thread of its own, with the caller's context variables; return its result
+    or raise its exception.
 
     A caller who is cancelled goes on at once; a function that has begun by then ends by itself or with the process. (With
     `asyncio.to_thread` the end of the loop and the exit of the process would wait for it.)
@@ -46,7 +47,8 @@ class OneThread:
         self._begun = threading.Lock()  # taken once, by the first call
 
     async def call(self, function: Callable[..., T], /, **arguments: Any) -> T:
-        """Call `function` with `arguments` in the thread; return its result or raise its exception.
+        """Call `function` with `arguments` in the thread, with the caller's context variables; return its result or raise its
+        exception.
 
         A caller who is cancelled goes on at once. A function that has not begun by then is not called.
         """
@@ -105,7 +107,7 @@ def awaited_whole() -> Iterator[None]:
     calls may follow, however long it takes.
 
     A local model waits for such work before it starts a batch of requests, so that the batch does not depend on
-    timing.
+    timing. Blocks may overlap. Raises RuntimeError where no event loop runs.
     """
     marks, mark = _awaited_whole.get(), object()
     marks.add(mark)
@@ -117,6 +119,6 @@ def awaited_whole() -> Iterator[None]:
 
 def at_work(*, tools: bool) -> bool:
     """Return whether the running event loop awaits work marked by `awaited_whole` (such as a metric or a search) or, with
-    `tools`, a call of `in_thread`.
+    `tools`, a call of `in_thread` (not of a OneThread). Raises RuntimeError where no event loop runs.
     """
     return bool(_awaited_whole.get()) or (tools and bool(_awaited.get()))

@@ -68,7 +68,8 @@ async def decoded(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[
 
 def bound(response: Any, most: int | None, base: type[Any], too_long: Callable[[], Exception]) -> None:
     """Limit an unread httpx response, in place, to `most` decompressed bytes (None: no limit): its stream is replaced by one
-    that decompresses, and raises the error that `too_long` returns where more is read.
+    that decompresses, and raises the error that `too_long` returns where more is read, and OddEncoding as `decoded` does.
+    The header `content-encoding` is removed.
 
     `base` is httpx.AsyncByteStream, or the same class of a package that is a copy of httpx.
     """

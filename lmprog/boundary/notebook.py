@@ -16,7 +16,8 @@ SHOWN = 500
 
 def table(title: str, rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> str:
     """Return an HTML table with a title and column headings `head` (none if empty), of at most SHOWN (500) rows; the first
-    cell of each row is its heading, and values that are no texts are shown by `repr`. All texts are escaped, and cut.
+    cell of each row is its heading, and values that are no texts are shown by `repr`. All texts are escaped, and cut after
+    SHOWN characters. Further rows are left out, and nothing says so.
     """
     lines = [f"<caption>{_text(title)}</caption>"]
     if head:
@@ -74,8 +75,8 @@ class Place:
 
 
 class NotebookBar:
-    """A bar in a notebook for `total` pieces of work named `what`, drawn while its block runs; elsewhere, and where
-    `total` is 0, it shows nothing. A context manager."""
+    """A bar in a notebook for `total` pieces of work named `what`, drawn while its block runs and left there at its end;
+    elsewhere, and where `total` is 0, it shows nothing. A context manager."""
 
     def __init__(self, what: str, total: int) -> None:
         self._bar, self._step = Bar(what, 0, total), max(1, total // 100)

@@ -18,8 +18,8 @@ class Unfit(Handled, ValueError):
 def read_as(kind: Any, value: Any, *, exact: bool = False, place: str = "") -> Any:
     """Return a plain value as the type `kind`: a dataclass with its fields, a mapping with text keys, a list or tuple, a
     union (its first type that fits), a Literal, or a simple type; Any takes the value as it is. A tuple is made for tuple
-    types and for sequences of dataclasses. A float may be a whole number, and true and false are no numbers. Fields with
-    defaults may be absent.
+    types and for sequences of dataclasses. A float may be a whole number, which stays an int, and true and false are no
+    numbers. Fields with defaults may be absent.
 
     Keys of `value` that a dataclass has no field for are ignored, or with `exact` refused. Raises Unfit for a value that
     does not fit; its message begins with `place`, where the value stands (empty: the whole).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
 import enum
@@ -19,8 +20,8 @@ def instances_for(function: Callable[..., Any]) -> Callable[[Mapping[str, Any]],
     """Return a converter from plain arguments (by name) to a new dictionary of the same arguments with the instances that
     the annotations of `function` (a function, class or callable object) name, nested ones too.
 
-    Arguments with plain annotations, without one, or of a function whose annotations cannot be evaluated pass unchanged.
-    The converter raises ValueError for a value that an annotation does not take.
+    Arguments with plain annotations, without one, with one that pydantic does not know, or of a function whose annotations
+    cannot be evaluated pass unchanged. The converter raises ValueError for a value that an annotation does not take.
     """
     if inspect.isclass(function):
         target: Any = function.__init__  # type: ignore[misc]
@@ -35,7 +36,10 @@ def instances_for(function: Callable[..., Any]) -> Callable[[Mapping[str, Any]],
         return dict
     from pydantic import TypeAdapter, ValidationError
 
-    adapters = {name: TypeAdapter(hint) for name, hint in made.items()}
+    adapters: dict[str, TypeAdapter[Any]] = {}
+    for name, hint in made.items():
+        with contextlib.suppress(Exception):  # an annotation that pydantic does not know says nothing, as in the check
+            adapters[name] = TypeAdapter(hint)
 
     def instances(arguments: Mapping[str, Any]) -> dict[str, Any]:
         found = dict(arguments)

@@ -40,16 +40,19 @@ def _base64(value: str) -> str:
 
 
 def secrets_of_address(address: str) -> set[str]:
-    """Return the secrets in an address: the password, `user:password`, and the values of its query; empty where it has
-    none, or is no address."""
+    """Return the secrets in an address, as written and decoded: the password, `user:password`, a user without a password,
+    as which services take a key, and the values of its query; empty where it has none, or is no address."""
     try:
         parts = urlsplit(address)
         password = parts.password or ""
     except ValueError:
         return set()
     found = {value for _, value in parse_qsl(parts.query)}
+    user = parts.username or ""
     if password:
-        found |= {password, unquote(password), f"{unquote(parts.username or '')}:{unquote(password)}"}
+        found |= {password, unquote(password), f"{unquote(user)}:{unquote(password)}"}
+    elif user:
+        found |= {user, unquote(user)}
     return found
 
 

@@ -17,7 +17,7 @@ def as_rows(table: Any) -> Iterable[Mapping[str, Any]]:
 
     Data frames of pandas and polars, tables of pyarrow and data sets of `datasets` are recognized by their methods, and
     their rows made at once. A value that is missing in a data frame of pandas is None. Raises UsageError for a value that
-    has no rows and, when it is reached, for a row that is no mapping.
+    has no rows, such as a mapping, and for a row that is no mapping: at once, or of an iterator when the row is reached.
     """
     if isinstance(table, Mapping | str | bytes) or not hasattr(table, "__iter__"):
         what = "a data set with splits: take one, such as data['train']" if isinstance(table, Mapping) else "no table"
@@ -42,7 +42,8 @@ def as_list(table: Any) -> Sequence[Mapping[str, Any]]:
 
 def plain(value: Any) -> Any:
     """Return a value with scalars and arrays of numpy as plain values, dates and times as texts in ISO form, and missing
-    values of pandas as None, at any depth. Other values, and a value without such, are returned as they are."""
+    values of pandas (NaT and NA, not NaN) as None, at any depth. Other values, and a value without such, are returned as
+    they are."""
     if type(value) in _PLAIN:
         return value
     if isinstance(value, Mapping):

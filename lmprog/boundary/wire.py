@@ -28,7 +28,7 @@ def loads(data: bytes | str) -> Any:
     deeper than MAX_DEPTH (100).
 
     Half a surrogate pair, which no file can hold, becomes U+FFFD, and a whole number of more than MAX_DIGITS (400) digits
-    an infinite float.
+    an infinite float. `NaN` and `Infinity` are read as floats, though they are no JSON.
     """
     text = data if isinstance(data, str) else data.decode("utf-8-sig")
     try:
@@ -88,11 +88,11 @@ def token_ids(value: Any) -> list[int] | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds, from 0 to MAX_WAIT (10**9), that a response's headers ask a client to wait; None where they ask
-    for no wait, or cannot be read.
+    """Return the seconds, cut to 0 to MAX_WAIT (10**9), that a response's headers (names in any case) ask a client to wait;
+    None where they ask for no wait, or cannot be read.
 
-    `retry-after-ms` holds milliseconds, and counts where both are there; `Retry-After` holds seconds or a date, which is
-    in UTC where it has no zone.
+    `retry-after-ms` holds milliseconds, and counts where both are there and it can be read; `Retry-After` holds seconds or
+    a date, which is in UTC where it has no zone.
     """
     given = {str(name).lower(): str(value) for name, value in headers.items()}
     milliseconds = _number(given.get("retry-after-ms", ""))

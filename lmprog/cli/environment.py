@@ -46,9 +46,9 @@ def files_beside(specs: Sequence[Path]) -> list[Path]:
 
 
 def take(files: Sequence[Path]) -> None:
-    """Set the variables of environment files in `os.environ`, but for those that are set already, and name all of them,
-    without values, on standard error. The values that were set count as secrets from here on. Raises UsageError for a file
-    that is no environment file.
+    """Set the variables of environment files in `os.environ`, but for those that are set already, also by a file before, and
+    name all of them, without values, on standard error. The values that were set count as secrets from here on. Raises the
+    errors of `read`.
     """
     for file in files:
         values = read(file)
@@ -65,7 +65,8 @@ def take(files: Sequence[Path]) -> None:
 
 def read(file: Path) -> dict[str, str]:
     """Return the variables in an environment file by name, without those that have no value (no `=`). `${NAME}` in a value is
-    replaced by that variable. Raises UsageError where the file is not UTF-8, or with its line where one is no variable.
+    replaced by that variable of the lines before, else of the environment, else by nothing. Raises UsageError where the file
+    is not UTF-8, or with its line where one is no variable, and OSError where it cannot be opened.
     """
     from io import StringIO
 

@@ -71,9 +71,9 @@ def command(
 
 def named(run: str, runs: Mapping[str, Mapping[str, Any]], trace: Path) -> Mapping[str, Any]:
     """Return the run among `runs` (lines of a trace by id) that `run` names: an id, else the number of a row, else the
-    beginning of an id.
+    beginning of an id; the first of these that fits any run decides.
 
-    Raises UsageError unless there is exactly one; `trace` is the file of the runs, for the message.
+    Raises UsageError unless exactly one run fits it; `trace` is the file of the runs, for the message.
     """
     from lmprog.errors import UsageError
 

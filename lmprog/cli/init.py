@@ -31,7 +31,8 @@ class Choice:
     """The choices of `lmprog init`: the kind of program, the name of its model, and the address of the model's server
     (`api_base`, None: the provider's).
 
-    With `ci` a workflow is written that checks the program, with `hooks` a configuration of pre-commit.
+    With `ci` (True for `--ci github`) a workflow is written that checks the program, with `hooks` a configuration of
+    pre-commit.
     """
 
     kind: Kind

@@ -106,7 +106,8 @@ def lmprog() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command `lmprog` with these arguments (None: those of the process), and end the process by SystemExit with its
-    exit status. Errors of the user and of the infrastructure are shown in one message without a traceback.
+    exit status. Errors of the user and of the infrastructure are shown in one message without a traceback; any other error
+    is a defect, and is raised.
     """
     with guarded():
         status = _status(arguments)

@@ -48,8 +48,8 @@ class OptimizeProgress:
         self._spending = ""
 
     def listen(self, event: Mapping[str, Any]) -> None:
-        """Print the lines for an event of the journal (a dictionary), by the method `_on_EVENT`; an event without one prints
-        nothing.
+        """Print the lines for an event of the journal (a dictionary with its name under `event`), by the method `_on_EVENT`;
+        an event without one prints nothing.
         """
         show = getattr(self, f"_on_{event['event']}", None)
         if show is not None:

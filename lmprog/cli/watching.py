@@ -19,8 +19,8 @@ from lmprog.state.watching import changes
 
 
 def watch(check: Callable[[], str], named: Sequence[Path]) -> NoReturn:
-    """Check now, and again at each change of a file that the last check has looked at, until KeyboardInterrupt (Ctrl-C). Python
-    files that changed, and those that import them, are imported anew.
+    """Check now, and again at each change of a file that the last check has looked at, until KeyboardInterrupt (Ctrl-C) or an
+    error that `check` raises. Python files that changed, and those that import them, are imported anew.
 
     `check` prints the findings and returns the line below them, which is printed on standard error with the time. `named`
     are the files and folders of the command line: a program that appears in such a folder makes a check too.

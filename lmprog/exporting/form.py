@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import keyword
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -101,6 +102,8 @@ def _short(value: Any) -> str:
         return "{" + ", ".join(f"{_quoted(str(key))}: {_short(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_short, value)) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
     return _quoted(value) if isinstance(value, str) else repr(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -276,7 +277,8 @@ class DspyFile:
 
 def _secrets(node: ast.AST) -> Iterator[str]:
     """Yield the texts of a node that look like keys: a part of a text that has the form of one, and a text, or the parts of
-    one that is put together, that is given to an argument, a variable or a key of a dict with a name such as `api_key`.
+    one that is put together, that is given to an argument, a variable or a key of a dict with a name such as `api_key`, or
+    stands behind such a name in a call.
     """
     pairs: list[tuple[ast.AST | str | None, ast.AST | None]] = []
     if isinstance(node, ast.keyword):
@@ -286,6 +288,8 @@ def _secrets(node: ast.AST) -> Iterator[str]:
         pairs = [(ast.unparse(target), node.value) for target in targets]
     elif isinstance(node, ast.Dict):
         pairs = list(zip(node.keys, node.values, strict=True))
+    elif isinstance(node, ast.Call):  # as os.environ.setdefault("NAME", "value")
+        pairs = list(itertools.pairwise(node.args))
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield from SHAPE.findall(node.value)
     for name, value in pairs:

@@ -143,6 +143,19 @@ def test_a_part_takes_the_place_of_what_a_link_leads_to(tmp_path: Path) -> None:
     assert (tmp_path / "kept").read_text() == "new" and (tmp_path / "link").is_symlink()
 
 
+def test_a_part_goes_into_a_pipe_that_stands_in_its_place(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "pipe.part").write_text("new")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        take_place(tmp_path / "pipe.part", pipe)
+        assert pipe.is_fifo() and os.read(reader, 10) == b"new"
+    finally:
+        os.close(reader)
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
 def test_two_threads_that_write_the_same_file_write_it_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     with whole_file(path) as file:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -196,6 +197,8 @@ def raised(error: BaseException, cause: BaseException | None = None, *, hidden: 
         ssl.SSLError("handshake"),
         OSError(errno.EHOSTUNREACH, "no route"),
         TimeoutError(errno.ETIMEDOUT, "the connection timed out"),
+        aiohttp.ConnectionTimeoutError("not made in time"),
+        raised(RuntimeError("no answer"), type("ConnectTimeout", (OSError,), {})("as of httpx and requests")),
         InfrastructureError("the author says so"),
         ProviderError("an LM"),
         RunError(Result(None, (), Failure("connection", "of a program that the tool runs", "use"))),
@@ -218,6 +221,7 @@ def test_a_connection_that_fails_is_an_outage(error) -> None:
     [
         ValueError("bad text"),
         TimeoutError("the query took too long"),
+        aiohttp.SocketTimeoutError("no answer in time"),
         OSError(errno.ENOENT, "no such file"),
         SystemExit(503),
         Answered(status_code=400),

@@ -37,6 +37,11 @@ DOCUMENT = {"$defs": {"Name": {"type": "string", "minLength": 2}, "Self": SELF}}
             "{a: str, b: int?}",
         ),
         ({"allOf": [{"$ref": "#/$defs/Name"}]}, "str"),
+        (
+            {"allOf": [{"required": ["a"]}, {"required": ["b"]},
+                       {"properties": {"a": {"type": "string"}, "b": {"type": "integer"}}}]},
+            "{a: str, b: int}",
+        ),
         ({"type": "array", "items": {"enum": ["a"]}}, 'list["a"]'),
         ({}, "json"),
     ],

@@ -151,6 +151,13 @@ def test_a_root_model_is_no_type(tmp_path: Path) -> None:
     ]
 
 
+def test_a_model_without_a_json_schema_is_no_type(tmp_path: Path) -> None:
+    path = written(tmp_path, f"{ANNOTATIONS}\nclass Calls(BaseModel):\n    f: type | None = None\n")
+    path.write_text(SPEC.replace("{text: str}", '{text: "./tools.py:Calls"}'))
+    said = [finding.message for finding in compile_file(path).findings if finding.code == "LMP101"]
+    assert said[0].startswith("`./tools.py:Calls` has a field that JSON has no type for: Cannot generate a JsonSchema")
+
+
 @pytest.mark.parametrize("code", ["x = " + "-" * 100_000 + "1", "def shout(text: '" + "-" * 100_000 + "1'): ..."])
 def test_code_that_is_nested_too_deeply_is_not_read(tmp_path: Path, code: str) -> None:
     for found, _ in messages(written(tmp_path, f"{code}\n"), imports=False):

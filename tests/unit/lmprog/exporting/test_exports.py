@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -325,6 +326,11 @@ def test_a_fixed_text_is_written_so_that_it_is_read_as_it_is(text: str) -> None:
         text,
         {text: [text] * 20, "n": None},
     ]
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
+def test_a_number_without_a_literal_is_written_in_python_too(number: float) -> None:
+    assert str(eval(literal({"n": number}, 0))["n"]) == str(number)
 
 
 TAGS = st.sampled_from(["", "-", "+"])

@@ -170,6 +170,13 @@ def test_nothing_is_dropped_without_a_word(write: Write, statement: str) -> None
     assert made.program["steps"]["a"] == {"module": "a", "with": {"t": "${{ inputs.x }}"}}
 
 
+def test_a_key_behind_the_name_of_its_variable_is_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text('import os\nos.environ.setdefault("OPENAI_API_KEY", "quiet words")\n')
+    file = DspyFile(path)
+    assert file.source(file.tree.body[1]) == 'os.environ.setdefault("OPENAI_API_KEY", "***")'
+
+
 def test_loops_cannot_grow_beyond_bounds(write: Write) -> None:
     deep = "".join(f"{'    ' * depth}for i{depth} in range(10):\n" for depth in range(6)) + "    " * 6 + "x = x + x\n"
     with pytest.raises(UsageError, match="its loops stand for more than 2,000 statements"):
