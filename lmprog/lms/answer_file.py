@@ -26,9 +26,9 @@ _opening = threading.Lock()
 
 
 def answer_cache(folder: Path, shared: bool) -> AnswerCache:
-    """Return the cache file in `folder`, opened once in a process; with `shared`, as the first caller gives it, the user's
-    group can read and write it. A broken file is set aside and begun anew; one that cannot be opened otherwise gives a
-    cache that holds nothing. Both print a warning.
+    """Return the cache file in `folder`, which is made where it is missing, opened once in a process; with `shared`, as
+    the first caller gives it, the user's group can read and write it. A broken file is set aside and begun anew; one
+    that cannot be opened otherwise gives a cache that holds nothing. Both print a warning.
     """
     with _opening:
         # A connection must not outlive a fork, so each process has its own.
@@ -39,7 +39,8 @@ def answer_cache(folder: Path, shared: bool) -> AnswerCache:
 
 
 class AnswerCache:
-    """JSON objects by key in an SQLite file, of mode 0600, or with `shared` readable and writable by the user's group.
+    """JSON objects by key in an SQLite file that threads and processes share, of mode 0600, or with `shared` readable
+    and writable by the user's group. Nothing is ever removed.
 
     An entry that cannot be read counts as absent, and one that cannot be written is dropped, after one warning.
     """
@@ -64,7 +65,9 @@ class AnswerCache:
         return None
 
     def put(self, key: str, value: Mapping[str, Any], instead: bool = False) -> None:
-        """Store a value under `key`. A value that is there already is kept, unless `instead` is True."""
+        """Store a value, which JSON can hold, under `key`. A value that is there already is kept, unless `instead` is
+        True.
+        """
         # Escapes keep half a surrogate pair, which SQLite's UTF-8 could not.
         written = json.dumps(value, default=list)
         with self._lock, self._lenient():
@@ -73,7 +76,7 @@ class AnswerCache:
                 self._database.execute(f"INSERT OR {how} INTO answers VALUES (?, ?)", (key, written))
 
     def close(self) -> None:
-        """Close the file; `get` then returns None, and `put` does nothing."""
+        """Close the file, for all who share this object; `get` then returns None, and `put` does nothing."""
         with self._lock:
             if self._database is not None:
                 self._database.close()

@@ -67,13 +67,14 @@ class CachedLM:
 
 
 def folder_of(cache: Cache, lm: str) -> Path:
-    """Return the folder of an LM's cached replies: that of the spec, for a shared cache that of LMPROG_SHARED_CACHE, else
-    one in the user's cache. Raises UsageError for a shared cache without a folder; `lm` is the LM's id in that message.
+    """Return the folder of an LM's cached replies, which need not exist: that of the spec, for a shared cache that of
+    LMPROG_SHARED_CACHE, else one in the user's cache. Raises UsageError for a shared cache without a folder; `lm` is
+    the LM's id in that message.
     """
     if cache.folder is not None:
         return cache.folder
     if cache.shared:
-        if SHARED not in os.environ:
+        if not os.environ.get(SHARED):
             fix = f"write cache: {{shared: true, folder: ...}}, or set {SHARED} in the environment"
             raise UsageError(f"the shared cache of the LM {lm!r} has no folder; {fix}")
         return Path(os.environ[SHARED])

@@ -12,8 +12,9 @@ from lmprog.state.digests import digest
 
 
 def weights_of(model: str, adapter: AdapterReference | None) -> str:
-    """Return the name of the weights that answer: the model's name, with `+` and the adapter's digest where there is an
-    adapter (not None)."""
+    """Return the name of the weights that answer: the model's name, with `+` and the adapter's digest (its location
+    where the spec has no digest) where there is an adapter (not None).
+    """
     return f"{model}+{adapter.weights}" if adapter else model
 
 

@@ -17,7 +17,9 @@ class FakeLM:
     """
 
     async def complete(self, request: Request) -> Completion:
-        """Return a reply, in the format of the request, whose values have the types of its outputs."""
+        """Return a reply, in the format of the request, whose values have the types of its outputs; it has no values
+        where the request has no output type. It uses no tokens, costs nothing, calls no tool, and is not streamed.
+        """
         kind = request.output_type
         outputs = {name: Field(inner) for name, inner in kind.fields} if isinstance(kind, Object) else {}
         values = {name: placeholder(name, field.type) for name, field in outputs.items()}

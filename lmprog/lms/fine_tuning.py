@@ -32,7 +32,7 @@ class JobOptions:
     """The settings of a fine-tuning job: the base model, the epochs (passes over all rows), the seed, a part of the new
     model's name (`suffix`), the rows of one update (`batch`), and the factor of the learning rate.
 
-    None leaves a choice to the provider.
+    None, as `batch` or factor, leaves the choice to the provider.
     """
 
     model: str
@@ -46,8 +46,8 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class JobState:
-    """A fine-tuning job as its provider reports it: its id, its status, and that status in the provider's own word
-    (`shown`).
+    """A fine-tuning job as its provider reports it: its id, its status (`running` until it has ended), and that status
+    in the provider's own word (`shown`).
 
     `model` is the name of the trained model and `trained_tokens` what it was trained on (None: not known yet); `error`
     says why it failed (empty: it did not).
@@ -65,12 +65,13 @@ class JobState:
 
 
 class FineTuning(Protocol):
-    """The interface of a provider's fine-tuning for one LM. All methods raise ProviderError where the provider gives no answer
-    after all tries, with place, cause and fix.
+    """The interface of a provider's fine-tuning for one LM. `upload`, `start`, `state` and `cancel` raise ProviderError
+    where the provider refuses or gives no answer after all tries, with place, cause and fix; the others raise nothing
+    of the provider's.
     """
 
     def limits(self, model: str) -> RowLimits:
-        """Return the provider's limits on the rows that it trains the base model `model` on."""
+        """Return the provider's limits on the rows that it trains the base model `model` on; nothing is asked."""
         ...
 
     async def upload(self, name: str, data: bytes, *, seek: bool) -> str:
@@ -104,7 +105,9 @@ class FineTuning(Protocol):
         ...
 
     async def answers(self, model: str) -> bool:
-        """Return whether the provider is ready to answer requests to the trained model `model`."""
+        """Return False where the provider says that it has no trained model `model` to answer with (yet), else True,
+        also where it cannot be asked.
+        """
         ...
 
     def not_deployed(self, model: str) -> str:
@@ -115,7 +118,9 @@ class FineTuning(Protocol):
 
 
 def fine_tuning_of(lm: plan.LM) -> FineTuning:
-    """Return the fine-tuning of an LM's provider. Raises UsageError where its backend has none."""
+    """Return the fine-tuning of an LM's provider. Raises UsageError where its backend has none, or the LM has no
+    address or key.
+    """
     found = lm.backend.finetunes
     if found is None:
         raise UsageError(f"the LM {lm.id!r} ({lm.model}) cannot be fine-tuned: its backend registers no `finetunes`")

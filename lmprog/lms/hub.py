@@ -44,7 +44,8 @@ def downloaded(reference: HubReference, patterns: Sequence[str] | None = None, w
 
 def is_public(reference: HubReference) -> bool | None:
     """Return whether anybody can read a repository of the Hub; None where it does not exist, or not for this account.
-    Raises InfrastructureError where the Hub cannot be reached.
+    Raises InfrastructureError where the Hub refuses otherwise or cannot be reached, and MissingExtra where
+    huggingface_hub is not installed.
     """
     with _library("lmprog push") as hub, _failures(hub, reference, "the repository", "read"):
         try:
@@ -56,9 +57,10 @@ def is_public(reference: HubReference) -> bool | None:
 def push(files: Mapping[str, bytes | Path], reference: HubReference, *, public: bool, message: str) -> Pushed:
     """Write files (by path in the repository) as one commit with this message; return the address and the commit.
 
-    A repository that does not exist is made, private unless `public`, and so is a branch of the name of the reference's
-    revision (None: the commit is made on `main`). Raises InfrastructureError where the Hub refuses or cannot be reached; no
-    file is then committed.
+    A repository that does not exist is made, private unless `public` (one that exists stays as it is), and so is a
+    branch of the name of the reference's revision (None: the commit is made on `main`). Raises InfrastructureError
+    where the Hub refuses or cannot be reached; no file is then committed, but repository and branch may be there.
+    Raises MissingExtra where huggingface_hub is not installed.
     """
     with _library("lmprog push") as hub, _failures(hub, reference, "the repository", "written to"):
         api = hub.HfApi(endpoint=_endpoint())

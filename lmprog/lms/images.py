@@ -33,7 +33,8 @@ class NoImage(UsageError):
 
 
 def with_digests(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return the messages with the SHA-256 of the file's bytes beside each image that is a local file.
+    """Return the messages with the SHA-256 of the file's bytes, under `sha256`, beside each image that is a local file;
+    addresses and data URIs stay as they are.
 
     Raises NoImage where such a file cannot be read, or is no image.
     """
@@ -45,7 +46,8 @@ def with_digests(messages: Sequence[Message]) -> Sequence[Message]:
 
 
 def with_images(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return the messages as an API takes them: each image that is a local file becomes a data URI.
+    """Return the messages as an API takes them: each image that is a local file becomes a data URI, and all else stays;
+    the same object where all messages are plain text.
 
     Raises NoImage where such a file cannot be read, or is no image.
     """

@@ -120,7 +120,9 @@ class LM(Protocol):
     """The interface of an LM: anything with an async `complete`. Other packages implement it to add a backend."""
 
     async def complete(self, request: Request) -> Completion:
-        """Return the LM's reply to a request, even if it is unreadable or cut. Raises ProviderError where there is no reply."""
+        """Return the LM's reply to a request, even if it is unreadable or cut. Raises ProviderError where there is no
+        reply, and another LmprogError for a request that the LM cannot answer, such as one with an unknown parameter.
+        """
 
 
 def innermost(lm: Any) -> Any:

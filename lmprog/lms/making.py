@@ -30,7 +30,9 @@ class _OnFirstUse:
 
     @property
     def made(self) -> LM:
-        """The LM itself, made now where it was not yet. Raises MissingExtra, UsageError and other errors of its making."""
+        """The LM itself, made now where it was not yet; where that fails, it is tried again the next time. Raises
+        MissingExtra, UsageError and other errors of its making.
+        """
         if self._made is None:
             self.require()
             try:
@@ -93,7 +95,7 @@ class _OnFirstUse:
 def require_packages(lm: object) -> None:
     """Raise MissingExtra where the backend of an LM needs packages that are not installed.
 
-    Only LMs that `make_lm` returned are checked.
+    Only LMs that `make_lm` returned are checked, also inside wrappers.
     """
     while (inner := getattr(lm, "lm", None)) is not None:
         lm = inner
@@ -102,14 +104,17 @@ def require_packages(lm: object) -> None:
 
 
 def is_declared(lm: object) -> bool:
-    """Return whether an LM was made from its declaration alone (by `make_lm`), so that an equal one can be made elsewhere."""
+    """Return whether an LM, also one inside wrappers, was made from its declaration alone (by `make_lm`), so that an
+    equal one can be made elsewhere.
+    """
     while (inner := getattr(lm, "lm", None)) is not None:
         lm = inner
     return isinstance(lm, _OnFirstUse)
 
 
 def make_lm(declared: plan.LM, made: Callable[[LM], None] | None = None) -> LM:
-    """Return the LM for a declaration of a spec, with a cache of replies around it where the spec has one.
+    """Return the LM for a declaration of a spec, with a cache of replies around it where the spec has one; `routed`
+    adds the LMs that answer in its place.
 
     The LM inside (a model in this process, a client of an API, another package's) is made at the first call, which
     raises what is wrong with it. `made` (None: nothing) is called with it then, once, perhaps in another thread.

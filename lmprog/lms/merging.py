@@ -30,10 +30,11 @@ class Merge:
 
 
 def merges_of(plan: Plan) -> list[Merge]:
-    """Return the merged models that a program needs: first those of LMs, then those of modules with adapters of their own.
+    """Return the merged models that a program needs: first those of LMs, then those of modules with adapters of their
+    own.
 
-    An adapter that no module uses is left out. Raises UsageError where the program has no adapter, LmprogError where the
-    weights of a model are not on this machine.
+    An adapter that no module uses is left out. Raises UsageError where none remains, LmprogError where the weights of a
+    model are not on this machine, or the spec loads them in another form (`load`).
     """
     plan = next(iter(plan.members), plan)  # the members of an ensemble differ in their words alone
     found: list[Merge] = []
@@ -65,9 +66,11 @@ def merges_of(plan: Plan) -> list[Merge]:
 
 
 def write_merged(plan: Plan, folder: Path) -> list[tuple[Merge, Path]]:
-    """Write the merged models, all or none, and return each with its folder: `folder` for a single one, else folders inside it.
+    """Write the merged models, all or none, and return each with its folder: `folder` for a single one, else folders
+    inside it.
 
-    Raises UsageError where `folder` holds something already, and any error of loading a model or an adapter.
+    Raises UsageError where `folder` holds something already, the errors of `merges_of`, any error of loading a model or
+    an adapter, and InfrastructureError or OSError where the files cannot be written.
     """
     merges = merges_of(plan)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -24,5 +24,5 @@ def keys_of(lm: LM) -> tuple[str, ...]:
 
 
 def has_key(variables: tuple[str, ...]) -> bool:
-    """Return whether one of the environment variables of these names is set."""
+    """Return whether one of the environment variables of these names is set and not blank; False for no names."""
     return any(os.environ.get(name, "").strip() for name in variables)

@@ -32,11 +32,12 @@ class ResponseCache:
         self._asking: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[Completion]] = {}
 
     async def complete(self, lm: LM, request: Request, model: str, served: str = "") -> tuple[Completion, bool]:
-        """Return the reply to a request to the model `model`, and True where the reply was stored or shared with an equal
-        request in flight; the request's `on_text` then gets it in one piece.
+        """Return the reply to a request to the model `model`, and True where the reply was stored or shared with an
+        equal request in flight; the request's `on_text` then gets it in one piece. A stored reply is as it was: its
+        cost too.
 
-        `served` is the address of a model's own server, which tells apart models of equal names. Raises any error that `lm`
-        raises.
+        `served` is the address of a model's own server, which tells apart models of equal names. Raises any error that
+        `lm` raises; where a shared request ends in a ProviderError, all who wait for it get that error.
         """
         key = key_of(request, model, served)
         found = self._cache.get(key)
@@ -82,9 +83,10 @@ class RunResponseCache:
         self._kept = ResponseCache(cache)
 
     async def complete(self, lm: LM, request: Request, declared: Declared | None) -> Completion:
-        """Return the stored reply, or send the request to `lm` and store the reply.
+        """Return the stored reply, or send the request to `lm` and store the reply. Raises any error that `lm` raises.
 
-        `declared` is the LM of the spec; where it is None, or runs in this process, nothing is stored.
+        `declared` is the LM of the spec; where it is None, or runs in this process, or the request's adapter has no
+        digest, nothing is stored.
         """
         if declared is None or declared.runs_here or has_no_digest(request):
             return await lm.complete(request)
@@ -98,8 +100,8 @@ def has_no_digest(request: Request) -> bool:
 
 
 def key_of(request: Request, model: str, served: str) -> str:
-    """Return the key under which a reply is stored: a digest of all that it depends on (request, model, and where that is
-    served).
+    """Return the key under which a reply is stored: a digest of all that it depends on (request, model, and where that
+    is served). Images count by the digests in the messages; no file is read.
     """
     return digest(
         [
@@ -117,7 +119,9 @@ def key_of(request: Request, model: str, served: str) -> str:
 
 
 def as_kept(found: Mapping[str, Any]) -> Completion | None:
-    """Return the reply in a stored entry; None where the entry has other fields than a reply, or fields of other types."""
+    """Return the reply in a stored entry, as it was given to be stored; None where the entry has other fields than a
+    reply, or fields of other types.
+    """
     try:
         completion: Completion = read_as(Completion, found, exact=True)
     except Unfit:

@@ -24,9 +24,11 @@ class RoutedLM:
         self.lm, self.declared, self._others = lm, declared, others
 
     async def complete(self, request: Request) -> Completion:
-        """Return the first reply, with the id of the LM that gave it and the errors of the LMs asked before it.
+        """Return the first reply, with the id of the LM that gave it (`lm`) and the errors of the LMs asked before it
+        (`passed_over`, by id).
 
-        Raises ProviderError with the messages of all of them where none gives a reply.
+        Raises ProviderError with the messages of all of them where none gives a reply; one that ended in a failure of
+        its provider is none. Other errors of an LM pass, and no further one is asked.
         """
         passed_over: dict[str, str] = {}
         for declared in self._order(request):

@@ -15,8 +15,8 @@ from lmprog.lms.lm import Request
 
 def as_sent(declared: LM, request: Request) -> dict[str, Any]:
     """Return the fields of a request as they are first sent to the API of the LM `declared`, without address, key and
-    headers: `model`, `messages`, and the parameters of the API such as `max_tokens`,
-    `temperature`, `seed` and `response_format`.
+    headers: `model`, `messages`, and the parameters of the API such as `max_tokens`, `temperature`, `seed` and
+    `response_format`. Images that are files stay paths: none is read.
 
     Where the API refuses a field that lmprog adds by itself, the request is sent again without it. Through litellm
     `seed` and `response_format` are only sent to models that take them; `seed` is absent for a provider that takes none.

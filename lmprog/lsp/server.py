@@ -50,7 +50,9 @@ class ProgramServer(LanguageServer):
 
     @property
     def wording(self) -> Wording:
-        """The converter to the protocol's types, in the units of positions that the editor has chosen."""
+        """The converter to the protocol's types, in the units of positions that the editor has chosen (UTF-16 where it
+        chose none).
+        """
         chosen = self.workspace.position_encoding
         name = chosen.value if isinstance(chosen, types.PositionEncodingKind) else chosen
         units: Units = "utf-8" if name == "utf-8" else "utf-32" if name == "utf-32" else "utf-16"
@@ -75,7 +77,8 @@ class ProgramServer(LanguageServer):
 
     def closed(self, uri: str) -> None:
         """Forget the editor's text of a file, so that the file on the disk counts again; the diagnostics of a closed
-        program are removed, and other open programs that depend on the file are checked.
+        program are removed, and other open programs that depend on the file are checked. Nothing happens for a URI of
+        no file.
         """
         path = path_of(uri)
         if path is None:

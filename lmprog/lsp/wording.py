@@ -67,13 +67,15 @@ class Wording:
         return (self.uris or {}).get(path) or uri_of(path)
 
     def place(self, path: Path, position: types.Position) -> tuple[int, int]:
-        """Return the line and column, from 1, at an editor's position."""
+        """Return the line and column, from 1, at an editor's position in the file `path`, or at the nearest place that
+        its text has; a file that cannot be read has an empty text.
+        """
         text = self.session.text(path)
         return text.place(text.from_editor(position.line, position.character, self.units))
 
     def range(self, text: Text, line: int, column: int, end_column: int) -> types.Range:
-        """Return the editor's range for columns `column` to `end_column` (from 1, end exclusive) of a line; an end beyond
-        the line becomes its end.
+        """Return the editor's range for columns `column` to `end_column` (from 1, end exclusive) of a line; an end
+        beyond the line becomes its end, and a line beyond the text the end of the text.
         """
         start, end = text.offset(line, column), text.offset(line, max(column, end_column))
         return types.Range(self.position(text, start), self.position(text, end))

@@ -35,8 +35,9 @@ class InputField:
 
 
 def fields_of(plan: Plan, values: Mapping[str, Any], hidden: frozenset[str]) -> list[InputField]:
-    """Return a field of the form for each input of the program, in order, with its value in `values`, the inputs of a row by
-    name, else its default; the fields of inputs in `hidden` are left empty."""
+    """Return a field of the form for each input of the program, in order, with its value in `values`, the inputs of a
+    row by name, else its default; the fields of inputs in `hidden` are left empty, and marked private.
+    """
     return [_field(name, declared, values, name in hidden) for name, declared in plan.inputs.items()]
 
 
@@ -54,15 +55,17 @@ def _field(name: str, declared: Field, values: Mapping[str, Any], hidden: bool) 
 
 
 def as_typed(value: Any) -> str:
-    """Return a value as a person would type it: a text unchanged, anything else as JSON."""
+    """Return a value as a person would type it: a text unchanged, anything else as JSON (None: `null`)."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def with_typed(plan: Plan, values: Mapping[str, Any], typed: Mapping[str, str]) -> dict[str, Any]:
-    """Return a row's inputs (`values`, by name) with those that were typed in their place: texts as they are, others read as
-    YAML. An empty text leaves out an optional input, and a name that is no input of the program is ignored.
+    """Return, as a new mapping, a row's inputs (`values`, by name) with those that were typed in their place: texts as
+    they are, others read as YAML. An empty text leaves out an optional input, and is the value of a text or label; a
+    name that is no input of the program is ignored.
 
-    Raises UsageError for a text that is no YAML; whether a value has the input's type is not checked.
+    Raises UsageError for a text that is no YAML, or empty where the input is neither optional, a text nor a label;
+    whether a value has the input's type is not checked.
     """
     found = dict(values)
     for name, text in typed.items():

@@ -41,11 +41,12 @@ class Playground:
         return fragment("dev_parts.html", view=self.view(asked))
 
     def run(self, asked: Asked, *, real: bool) -> int:
-        """Start a run on the row and the typed inputs that `asked` names, of the real LMs if `real`, else of fakes and with
-        made-up values for private ones; return its number, from 1, without waiting for its end.
+        """Start a run on the row and the typed inputs that `asked` names, of the real LMs if `real`, else of fakes and
+        with made-up values for private ones of the row (typed ones stay); return its number, from 1, without waiting
+        for its end.
 
-        Raises UsageError where the program has never been without errors, the inputs are wrong, or `real` is not allowed, and
-        Busy while another run is in progress.
+        Raises UsageError where the program has never been without errors, the inputs are wrong, or `real` is not
+        allowed, and Busy while another run is in progress.
         """
         view = self.view(asked)
         if view.program is None:
@@ -59,9 +60,9 @@ class Playground:
     def view(self, asked: Asked) -> View:
         """Return the page's content for a row and the inputs typed for it.
 
-        At most KEPT (8) are kept, until files change or rows that took long have been read. It raises nothing: the
-        content itself says what is wrong with the files or the inputs, and it has the last row where the number asked
-        for is too high.
+        At most KEPT (8) are kept, and all are made anew when files have changed, or rows that take long to read have
+        come. It raises nothing: the content itself says what is wrong with the files or the inputs, and it has the last
+        row where the number asked for is too high.
         """
         snapshot = self.session.snapshot
         key = (asked.split, asked.row, *sorted(asked.typed.items()))

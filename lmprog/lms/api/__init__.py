@@ -55,7 +55,8 @@ class ApiLM:
         """Return the reply to a request, after retries and within the rate limits.
 
         Raises ProviderError where there is no reply, with the provider's own message and without secrets. Raises
-        UsageError where the LM has no address, or cannot answer with the request's adapter.
+        UsageError where the LM has no address or cannot answer with the request's adapter, NoImage (a UsageError) for
+        an image that cannot be read, and the errors of `load` for an adapter.
         """
         if request.adapter is not None:
             self._require_adapters(request.adapter)
@@ -74,16 +75,17 @@ class ApiLM:
         """Load an adapter on the server before the first request with it (which would load it too), with the tries of a
         request.
 
-        Raises ProviderError where the server or the adapter store refuses or fails, UsageError where this LM takes no
-        adapter or the adapter is missing or changed.
+        Raises ProviderError where the server or the adapter store refuses or fails, InfrastructureError where an
+        adapter on the hub cannot be downloaded, UsageError where this LM takes no adapter or the adapter is missing or
+        changed.
         """
         self._require_adapters(adapter)
         await self._patiently(lambda: self._servers.load(adapter))
 
     async def unload(self, adapter: AdapterReference) -> None:
-        """Make the server drop an adapter, and delete the copy of it that this process put into the adapter store; tried
-        once. Raises ProviderError where the server or the store refuses or cannot be reached, UsageError where this LM
-        takes no adapter.
+        """Make the server drop an adapter, and delete the copy of it that this process put into the adapter store;
+        tried once. No error where neither has it. Raises ProviderError where the server or the store refuses or cannot
+        be reached, UsageError where this LM takes no adapter, or the adapter is missing or changed.
         """
         adapters = self._require_adapters(adapter)
         name = adapters.name(adapter)
@@ -161,11 +163,12 @@ async def patiently(
 ) -> T:
     """Call `ask` until it returns a reply, at most `tries` times, and return the reply. A TryFailed that it returns is
     followed by another try where it is `passing` and asks for no wait above MAX_REQUESTED_WAIT (600 s); the wait before
-    that is the provider's, or doubles from one try to the next.
+    that is the provider's, or doubles from one try to the next, from about a second to a minute at most. Errors that
+    `ask` raises pass.
 
-    Where `can_move` is True for a failure, another server can be asked, so that there is no wait. `hold` is called with the
-    seconds that the provider asks to wait. Raises ProviderError with the message that `said` returns for the last failure
-    and the number of tries.
+    Where `can_move` is True for a failure, another server can be asked, so that there is no wait. Before a wait that
+    the provider asks for, `hold` is called with its seconds. Raises ProviderError with the message that `said` returns
+    for the last failure and the number of tries.
     """
     attempt, wait = 1, FIRST_WAIT
     while True:
@@ -197,7 +200,9 @@ def words_of_failure(failed: TryFailed, attempts: int, access: Access) -> tuple[
 
 
 def api_lm(lm: LM) -> ApiLM:
-    """Return the ApiLM inside wrappers that count or cache; raise LmprogError where the LM is not behind an API."""
+    """Return the ApiLM inside wrappers that count or cache; raise LmprogError where the LM is not behind an API, and
+    the errors of `innermost`.
+    """
     found = innermost(lm)
     if not isinstance(found, ApiLM):
         raise LmprogError(f"{type(found).__name__} is no LM behind an API, so no adapter can be loaded there")

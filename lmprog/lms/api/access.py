@@ -74,8 +74,9 @@ class Access:
 
 
 def address_in_environment(declared: plan.LM) -> str | None:
-    """Return the server's address that the environment has for an LM whose spec names none: the value of PROVIDER_API_BASE,
-    such as HOSTED_VLLM_API_BASE, or for OpenAI first of OPENAI_BASE_URL; None where neither is set.
+    """Return the server's address that the environment has for an LM whose spec names none: the value of
+    PROVIDER_API_BASE, such as HOSTED_VLLM_API_BASE, or for OpenAI first of OPENAI_BASE_URL; None where neither is set,
+    or both are blank.
     """
     prefix, slash, _ = declared.model.partition("/")
     provider = prefix if slash else "openai"

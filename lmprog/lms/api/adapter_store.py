@@ -29,12 +29,13 @@ class AdapterStore:
         self._one_at_a_time = PerLoop(asyncio.Lock)
 
     async def place(self, adapter: AdapterReference, name: str) -> str:
-        """Return the path under which a server finds an adapter: in the store, after copying it there once as `name`, which
-        contains its digest; without a store the adapter's folder on this machine. For an adapter on the hub without a
-        revision it is the repository's name, which the server downloads itself.
+        """Return the path under which a server finds an adapter: in the store, after copying it there once as `name`,
+        which contains its digest; without a store the adapter's folder on this machine. For an adapter on the hub
+        without a revision it is, with a store too, the repository's name, which the server downloads itself. The files
+        are not checked.
 
-        Raises UsageError where the store cannot be used here, ProviderError where it fails, and InfrastructureError where a
-        download fails.
+        Raises UsageError where the store cannot be used here or a reference to the hub is none, ProviderError where the
+        store fails, and InfrastructureError where a download fails.
         """
         if isinstance(adapter.path, Path):
             folder = adapter.path.resolve()
@@ -53,8 +54,8 @@ class AdapterStore:
         return f"{self._store.read}/{name}"
 
     async def remove(self, name: str) -> None:
-        """Delete the copy `name` in the store, if this process made it. Raises ProviderError where the store cannot delete
-        it.
+        """Delete the copy `name` in the store, if this process made it; no error where it is gone already. Raises
+        ProviderError where the store cannot delete it.
         """
         if name in self._copied:
             self._copied.discard(name)
@@ -76,6 +77,8 @@ class AdapterStore:
         system, root = self._opened()
         try:
             system.rm(f"{root}/{name}", recursive=True)
+        except FileNotFoundError:
+            return
         except Exception as error:
             raise ProviderError(self._said("keeps an adapter that nothing asks for", error)) from error
 

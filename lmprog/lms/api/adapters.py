@@ -52,10 +52,12 @@ class Adapters:
         self._one_at_a_time = PerLoop(asyncio.Lock)
 
     async def loaded(self, adapter: AdapterReference) -> Loaded:
-        """Return the adapter's entry after loading it on the server if it is not loaded yet.
+        """Return the adapter's entry after loading it on the server if it is not loaded yet; callers at the same time
+        share one load.
 
-        Raises TryFailed where the server refuses, UsageError where the adapter's files are missing or changed, and
-        ProviderError where it cannot be put where the server finds it.
+        Raises TryFailed where the server refuses or cannot be reached, UsageError where the adapter's files are missing
+        or changed, and the errors of `AdapterStore.place`: ProviderError where the store fails, InfrastructureError
+        where a download fails.
         """
         if adapter not in self._loaded:
             async with self._one_at_a_time.get():
@@ -83,8 +85,10 @@ class Adapters:
         self._owed[self.name(adapter)] = None
 
     async def unload(self, adapter: AdapterReference) -> None:
-        """Make the server drop an adapter; no error where the server does not have it. Raises TryFailed where the
-        server refuses. Raises UsageError where the adapter's files are missing or changed."""
+        """Make the server drop an adapter; no error where the server does not have it. The copy in the store stays.
+        Raises TryFailed where the server refuses or cannot be reached (it is then asked again before it loads another),
+        and UsageError where the adapter's files are missing or changed.
+        """
         self.owe(adapter)
         await self._drop(self.name(adapter))
 
@@ -118,8 +122,9 @@ class Adapters:
         )
 
     def name(self, adapter: AdapterReference) -> str:
-        """Return the model name under which servers have an adapter: `lmprog-` and the beginning of its weights' digest (of
-        an adapter on the hub without a digest: of its reference). Raises UsageError where its files are missing or changed.
+        """Return the model name under which servers have an adapter: `lmprog-` and the first 16 characters of its
+        weights' digest (of an adapter on the hub without a digest: of a digest of its reference; nothing is
+        downloaded). Raises UsageError where its files on this machine are missing or changed.
         """
         return f"lmprog-{self._digest(adapter)[:16]}"
 

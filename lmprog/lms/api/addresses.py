@@ -60,8 +60,8 @@ def is_address(text: str) -> bool:
 
 
 class Discovered:
-    """The addresses of servers in a file, one on a line; blank lines, `#` comments and lines that are no address are left
-    out.
+    """The addresses of servers in a file, one on a line; blank lines, `#` comments, repetitions and lines that are no
+    address are left out.
     """
 
     def __init__(self, id: str, path: Path) -> None:

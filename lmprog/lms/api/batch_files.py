@@ -28,7 +28,8 @@ class Submitted:
 
 
 class BatchFile:
-    """The file with the submitted batches of one LM, written whole at each change.
+    """The file with the submitted batches of one LM, written whole at each change, which raises OSError where it cannot
+    be written. Another process must not use it at the same time.
 
     It is read when this is made (absent: no batches), which raises InfrastructureError for a file of another form.
     """
@@ -43,7 +44,7 @@ class BatchFile:
         self.save()
 
     def remove(self, batches: Iterable[Submitted]) -> None:
-        """Remove batches from the file; the file is deleted with the last."""
+        """Remove batches from the file, by identity; others are passed over. The file is deleted with the last."""
         gone = {id(batch) for batch in batches}
         self.batches = [batch for batch in self.batches if id(batch) not in gone]
         self.save()

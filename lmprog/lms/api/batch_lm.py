@@ -31,10 +31,11 @@ class BatchLM:
     """
 
     def __init__(self, declared: plan.LM, open_file: Callable[[str], BatchFile], tell: Callable[[str], None]) -> None:
-        """Set up the LM; raise UsageError where the provider has no batches that lmprog can use.
+        """Set up the LM; raise UsageError where the provider has no batches that lmprog can use, or the LM has no key
+        or a setting without a value.
 
-        `open_file` returns the file of submitted batches for a name that is made of the LM's address and model; `tell` is
-        called with a sentence at each change of a batch.
+        `open_file` returns the file of submitted batches for a name that is made of the LM's address and model; `tell`
+        is called with a sentence at each change of a batch.
         """
         require_batches(declared)
         self._model = declared.model.partition("/")[2]
@@ -45,8 +46,9 @@ class BatchLM:
         self._batches = PerLoop(lambda: Batches(declared.model, Server(access), file, tell, access.hide))
 
     async def complete(self, request: Request) -> Completion:
-        """Return the reply to a request when its batch has ended. Raises ProviderError where it has none, UsageError
-        for a request with an adapter."""
+        """Return the reply to a request when its batch has ended; nothing is streamed. Raises ProviderError where it
+        has none, UsageError for a request with an adapter, and as NoImage for an image that cannot be read.
+        """
         if request.adapter is not None:
             raise UsageError(f"{self._model} takes no adapter ({request.adapter.path}); leave `adapter` out")
         made = parameters(request, structured=request.format == "json", seeded=True)
@@ -62,7 +64,7 @@ class BatchLM:
         raise ProviderError(f"{self._model} gave no answer in a batch: {said}")
 
     def forget(self, *, whole: bool) -> None:
-        """Forget the batches if the run has all replies (`whole`), else only their requests without a reply, which the next
+        """Forget the batches if the run has all replies (`whole`); else only their requests that failed, which the next
         run sends again.
         """
         for batches in self._batches.all():
@@ -80,8 +82,8 @@ class BatchRun:
     """The batches of one command: the LMs that wait for them, and the files in `folder` that record what was submitted."""
 
     def __init__(self, folder: Path, tell: Callable[[str], None], held: ExitStack) -> None:
-        """Set up the run; `tell` is called with a sentence at each change of a batch. The files in `folder` are locked as
-        they are opened, until `held` is closed.
+        """Set up the run; `tell` is called with a sentence at each change of a batch. `folder` is made where it is
+        missing; the files in it are locked as they are opened, until `held` is closed.
         """
         self._folder, self._tell, self._held = folder, tell, held
         self._files: dict[str, BatchFile] = {}
@@ -90,10 +92,12 @@ class BatchRun:
 
     def make(self, declared: plan.LM) -> LM:
         """Return an LM that puts its requests into batches, from its declaration: one for all programs that declare it
-        equally, so that their requests are in the same batches. Where the declaration has a cache of replies, it is around
-        the LM.
+        equally, so that their requests are in the same batches. Where the declaration has a cache of replies, it is
+        around the LM.
 
-        Raises the errors of BatchLM, and WriterLocked where another process uses the LM's file of batches.
+        Raises UsageError where the provider has no batches that lmprog can use, or the LM has no key or a setting
+        without a value; WriterLocked where another process uses the LM's file of batches, and InfrastructureError where
+        that file is broken.
         """
         for known, made in self._known:
             if known.id == declared.id and same_lm(known, declared):
@@ -104,7 +108,9 @@ class BatchRun:
         return self._known[-1][1]
 
     def forget(self, *, whole: bool) -> None:
-        """Forget the batches if the command has all replies (`whole`), else only their requests without a reply."""
+        """Forget the batches if the command has all replies (`whole`); else only their requests that failed, which the
+        next one sends again.
+        """
         for lm in self._made:
             lm.forget(whole=whole)
 

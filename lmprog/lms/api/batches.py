@@ -79,8 +79,8 @@ class Batches:
         raise ProviderError(self._said(failed))
 
     def forget(self, *, whole: bool) -> None:
-        """Remove the batches of this run from the file, if the run has all replies (`whole`); else remove from them only
-        the requests that failed, which the next run then sends again.
+        """Remove the batches of this run from the file, if the run has all replies (`whole`); else remove from them
+        only the requests that failed, which the next run then sends again: it waits for batches that have not ended.
         """
         if whole:
             self._file.remove(self._used)

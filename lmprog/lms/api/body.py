@@ -18,11 +18,11 @@ _EPHEMERAL = {"type": "ephemeral"}
 
 
 def parameters(request: Request, *, structured: bool, seeded: bool) -> dict[str, Any]:
-    """Return the fields of a request body, in OpenAI's names, other than model and messages; the spec's `params` take
-    precedence.
+    """Return the fields of a request body, in OpenAI's names, other than model and messages: seed, tools, schema of the
+    reply, and a stream where the request has `on_text`; the spec's `params` take precedence.
 
-    `structured`: the provider takes a JSON schema for the reply, which is sent where the request has an output type and no
-    tools. `seeded`: it takes a seed.
+    `structured`: the provider takes a JSON schema for the reply, which is sent where the request has an output type and
+    no tools. `seeded`: it takes a seed.
     """
     made: dict[str, Any] = {}
     if seeded and request.seed is not None:
@@ -75,11 +75,11 @@ def marks_caches(model: str) -> bool:
 
 
 def marked(messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> list[Mapping[str, Any]]:
-    """Return the messages with a mark, at the end of the part that is the same for every row, up to which the provider
-    should cache; without a mark where that part has no text.
+    """Return the messages, in a new list, with a mark, at the end of the part that is the same for every row, up to
+    which the provider should cache; without a mark where that part has no text.
 
-    `constant` is (m, c): the first m messages and the first c characters of message m are that part. The message in which
-    it ends is split there. A blank text cannot be marked, so the mark then goes before it.
+    `constant` is (m, c): the first m messages and the first c characters of message m are that part. The message in
+    which it ends is split there. A blank text cannot be marked, so the mark then goes before it.
     """
     whole, characters = constant
     with_mark = list(messages)

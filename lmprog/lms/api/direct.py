@@ -49,8 +49,8 @@ class DirectRoute:
         on the server first.
 
         It is sent again only where the server refuses a field that can be left out or renamed, or has lost the adapter.
-        Raises TryFailed for any other failure, and UsageError where no address is known, or the adapter's files are
-        missing or changed.
+        Raises TryFailed where the server gave no reply (TimeoutError and OSError pass unchanged), UsageError where no
+        address is known, and for an adapter the errors of `Adapters.loaded`.
         """
         if not self._server.known:
             fix = f"write lms.{self._id}.api_base, or set HOSTED_VLLM_API_BASE in the environment"

@@ -12,7 +12,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the lines of a stream without their ends (CR, LF or both); the last may lack one."""
+    """Yield the lines of a stream without their ends (CR, LF or both, also in two chunks); the last may lack one."""
     begun: list[bytes] = []
     after_cr = False
     async for chunk in chunks:

@@ -62,13 +62,15 @@ class TryFailed(Handled):
 
 
 def too_long(id: str, most: int) -> TryFailed:
-    """Return the failure for a reply of the LM `id` that has more than `most` bytes."""
+    """Return the failure, which is not `passing`, for a reply of the LM `id` that has more than `most` bytes."""
     fix = f"raise lms.{id}.limits.reply_mb where such a reply is right"
     return TryFailed(f"its reply is longer than {most / 1e6:g} MB", passing=False, fix=fix)
 
 
 def words_of(body: str) -> str:
-    """Return the message in the body of an error response: in OpenAI's or FastAPI's form, else the whole text."""
+    """Return the message in the body of an error response: in OpenAI's or FastAPI's form, else the whole text in one
+    line.
+    """
     try:
         said = loads(body)
     except ValueError:
@@ -81,8 +83,8 @@ def words_of(body: str) -> str:
 
 async def outcome(once: Coroutine[Any, Any, T], limit: float) -> T | TryFailed:
     """Return the result of `once`, one try of a call; where it raises TryFailed, that failure, and for a time-out or
-    another OSError a `passing` TryFailed. Other errors are raised. `limit` is the try's time limit in seconds, only named
-    in the message.
+    another OSError a `passing` TryFailed. Other errors are raised. `limit` is the try's time limit in seconds: it is
+    only named in the message, and `once` must keep it itself.
     """
     try:
         return await once

@@ -47,7 +47,9 @@ FIXES = (
 
 
 class OpenAIJobs:
-    """The fine-tuning of one LM by OpenAI's files and jobs, at the LM's address."""
+    """The fine-tuning of one LM by OpenAI's files and jobs, at the LM's address. Making it raises UsageError where the
+    LM has no address, or no key where the provider wants one.
+    """
 
     def __init__(self, declared: plan.LM) -> None:
         self._declared, self._id, self._azure = declared, declared.id, declared.model.startswith("azure/")
@@ -66,9 +68,9 @@ class OpenAIJobs:
         )
 
     async def upload(self, name: str, data: bytes, *, seek: bool) -> str:
-        """Store the rows `data` (JSON lines) at the provider as the file `name`, wait until the provider has read it, and
-        return its id. With `seek`, and before each further try, a file of that name is taken instead. Raises ProviderError
-        where it is refused or no try succeeds.
+        """Store the rows `data` (JSON lines) at the provider as the file `name`, wait until the provider has read it,
+        and return its id. With `seek`, and before each further try, a file of that name is taken instead. Raises
+        ProviderError where it is refused, no try succeeds, or the provider has not read it after all tries.
         """
         sought = seek
 
@@ -141,7 +143,9 @@ class OpenAIJobs:
         return {"method": {"type": "supervised", "supervised": {"hyperparameters": numbers}}}
 
     async def state(self, job: str) -> JobState:
-        """Return the present state of the job with this id. Raises ProviderError where no try succeeds."""
+        """Return the present state of the job with this id. Raises ProviderError where the provider refuses, as for an
+        unknown id, or no try succeeds.
+        """
 
         async def once() -> JobState:
             return self._job(await self._got(f"/fine_tuning/jobs/{quote(job)}"))
@@ -161,8 +165,8 @@ class OpenAIJobs:
         return [] if isinstance(found, TryFailed) else found
 
     async def cancel(self, job: str) -> JobState:
-        """Cancel the job with this id and return its state after that. Raises ProviderError where the provider refuses or
-        no try succeeds.
+        """Cancel the job with this id and return its state after that. Raises ProviderError where the provider refuses,
+        as it may for a job that has ended, or no try succeeds.
         """
 
         async def once() -> JobState:
@@ -171,8 +175,8 @@ class OpenAIJobs:
         return await self._patiently(once, f"the fine-tuning job {job}")
 
     async def answers(self, model: str) -> bool:
-        """Return False where the provider says (404) that it has no model of this name, else True, as for Azure, which is
-        not asked.
+        """Return False where the provider says (404) that it has no model of this name, else True: also where it gives
+        no answer, and for Azure, which is not asked.
         """
         if self._azure:
             return True  # it is deployed by hand, and its list of models does not show that

@@ -83,7 +83,9 @@ class Servers:
 
     @property
     def members(self) -> Sequence[Member]:
-        """The servers at present, in the order in which they are listed. Raises UsageError where a file lists none."""
+        """The servers at present, in the order in which they are listed; one that leaves the list is forgotten. Raises
+        UsageError where a file lists none.
+        """
         with self._lock:
             if self._discovered is not None:
                 self._keep(self._discovered.addresses())
@@ -91,8 +93,9 @@ class Servers:
 
     @contextmanager
     def asked(self, request: Request) -> Iterator[Route]:
-        """Return a context that yields the route to the server chosen for a request, and counts a call there; an error of
-        the block decides whether the server is put out. Raises UsageError where a file lists no server.
+        """Return a context that yields the route to the server chosen for a request, and counts a call there; an error
+        of the block passes, and decides whether the server is put out. Entering it raises UsageError where a file lists
+        no server.
         """
         members = self.members
         with self._lock:
@@ -101,8 +104,8 @@ class Servers:
             yield member.route
 
     def can_move(self, failed: TryFailed) -> bool:
-        """Return whether a request that failed at one server can be sent to another one at once; False for an LM with one
-        server, and for a failure that another server would share.
+        """Return whether a request that failed at one server can be sent to another one at once; False for an LM with
+        one server, for a failure that another server would share, and where all are put out.
         """
         if not self.several or not _of_server(failed):
             return False
@@ -110,14 +113,14 @@ class Servers:
         return any(member.takes(now) for member in self.members)
 
     def is_spread(self, adapter: AdapterReference) -> bool:
-        """Return whether an adapter was loaded on all servers by `load`; else each server loads it with the first request
-        that names it.
+        """Return whether nothing is to be loaded before a request with an adapter: `load` has loaded it on all servers,
+        or there is only one, which loads it with the first request that names it.
         """
         return not self.several or adapter in self._spread
 
     async def load(self, adapter: AdapterReference) -> TryFailed | None:
         """Load an adapter on all servers that are not put out; return None, or the failure where one refuses it, or all
-        fail.
+        fail. Raises the errors of `Adapters.loaded` that are no failure of a server, as for files that are missing.
 
         A server that fails is put out, and loads the adapter before it answers the next request that names it.
         """
@@ -129,8 +132,8 @@ class Servers:
         return refused or failures[0]
 
     async def unload(self, adapter: AdapterReference) -> TryFailed | None:
-        """Make all servers drop an adapter; return None, or the failure of the first that refuses, or of a fleet of which
-        none can be reached.
+        """Make all servers drop an adapter; return None, or the failure of the first that refuses or, where none can be
+        reached, of the first.
 
         A server that is put out drops it before it next loads another. Raises UsageError where the adapter's files are
         missing or changed.
@@ -210,8 +213,8 @@ class Servers:
 
 
 def chosen(members: Sequence[Member], request: Request, now: float) -> Member:
-    """Return the server for a request: the one that other requests with the same constant part went to, or where that
-    has more than its share of calls one chosen by the whole prompt.
+    """Return the server of `members` (at least one) for a request: the one that other requests with the same constant
+    part went to, or where that has more than its share of calls one chosen by the whole prompt.
 
     `now` is the time by which servers that were put out are tried again. Servers in `members` that are put out are
     passed over, unless all are.

@@ -31,7 +31,7 @@ class Pace:
         self._tokens_paid = 0.0
 
     def next(self, now: float) -> float:
-        """Return the earliest time at which another call may start."""
+        """Return the earliest time, not before the time `now`, at which another call may start; nothing is taken."""
         return max(now, self._next_request, self._tokens_paid)
 
     def take(self, now: float, tokens: int) -> float:
@@ -70,7 +70,9 @@ class Gate:
         self._held_until = 0.0
 
     def hold(self, seconds: float) -> None:
-        """Start no call for `seconds` from now on, as where a provider has asked to wait."""
+        """Start no call for `seconds` from now on, as where a provider has asked to wait; a pause that lasts longer
+        already stays.
+        """
         self._held_until = max(self._held_until, time.monotonic() + seconds)
 
     def slot(self, request: Request) -> _Slot:
@@ -78,7 +80,9 @@ class Gate:
         return _Slot(self, request)
 
     async def enter(self, tokens: int) -> None:
-        """Wait until a call that is estimated at `tokens` may start; `leave` must follow when it has ended."""
+        """Wait until a call that is estimated at `tokens` may start; `leave` must follow when it has ended, but not
+        where this was cancelled.
+        """
         await self.wait_out_hold()
         if self._flights is not None:
             await self._flights.get().acquire()
@@ -134,8 +138,8 @@ class _Slot:
 
 
 def estimate(request: Request) -> int:
-    """Return an estimate of the tokens of a call: those of its texts (by their characters; images count nothing), and those
-    of the longest reply that it allows.
+    """Return an estimate of the tokens of a call: those of its texts (by their characters; images and tools count
+    nothing), and those of the longest reply that it allows (256 where it sets no limit).
     """
     characters = sum(len(text) for message in request.messages for text in _texts(message.get("content")))
     return int(characters / CHARACTERS_PER_TOKEN) + reply_tokens(request.params)

@@ -57,7 +57,8 @@ def read(reply: Any, usd: float | None) -> Completion:
 
 def usage_of(used: Any, usd: float | None) -> Usage:
     """Return the token counts of a response's `usage`, with the cost `usd` in dollars (None: unknown); a count that is
-    missing or no number is 0."""
+    missing or no number is 0, and all are where there is no `usage`.
+    """
     used = mapping(used)
     prompt = count(used.get("prompt_tokens"))
     cached = count(mapping(used.get("prompt_tokens_details")).get("cached_tokens"))
@@ -162,7 +163,9 @@ class Pieces:
         self._finish: str | None = None
 
     def add(self, piece: Mapping[str, Any]) -> str:
-        """Add the next piece, and return the text in it. Raises TryFailed for a content that is no text."""
+        """Add the next piece, and return the reply's text in it, without thinking (empty: it has none). Raises
+        TryFailed for a content that is no text.
+        """
         for name in ("usage", "prompt_token_ids", "model", "id"):
             if piece.get(name) is not None:
                 self._top[name] = piece[name]
@@ -244,8 +247,9 @@ class Pieces:
 
 def joined(before: Any, piece: Any) -> Any:
     """Return the value of one field of a streamed message, `before`, with its next `piece`: texts are concatenated,
-    mappings merged key by key, and lists of blocks block by block. Where one of the two is None it is the other, and where
-    they are of different kinds it is the piece.
+    mappings merged key by key, and lists appended, where a block that goes on with the last one (of the same type and
+    index, which has no signature yet) is merged into it. Where one of the two is None it is the other, and where they
+    are numbers or of different kinds, it is the piece.
     """
     if piece is None or before is None:
         return before if piece is None else piece

@@ -26,6 +26,8 @@ class Route(Protocol):
     async def ask(self, request: Request, structured: bool) -> Completion:
         """Send the request once, with a JSON schema for the reply if `structured`, and return the reply.
 
-        Raises TryFailed where the provider gave no reply; TimeoutError and OSError pass unchanged.
+        Raises TryFailed where the provider gave no reply. TimeoutError and OSError pass unchanged, or become a
+        TryFailed. A route that takes adapters also raises the errors of `Adapters.loaded`, and UsageError where it
+        knows no address.
         """
         ...

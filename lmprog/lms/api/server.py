@@ -36,15 +36,16 @@ class Server:
         """Return an async context manager that sends a POST with a JSON body to `path` at the server, and yields the
         response.
 
-        Entering it raises TryFailed for a status other than 2xx, and where the server cannot be reached; a connection that
-        breaks inside the block becomes a TryFailed too.
+        Entering it raises TryFailed for a status other than 2xx, and where the server cannot be reached; an error of
+        aiohttp or a ValueError inside the block, as of a connection that breaks, becomes a TryFailed too. Other errors
+        pass, such as TimeoutError: there is no time limit here.
         """
         # Half a surrogate pair, which UTF-8 has not, goes as its escape.
         return _Answer(self, path, json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace"))
 
     def upload(self, path: str, fields: Mapping[str, str], content: bytes, name: str = "requests.jsonl") -> _Answer:
-        """Return an async context manager that sends a form with `fields` and a file (`content`, called `name`) to `path`,
-        and yields the response; failures become TryFailed as in `post`.
+        """Return an async context manager that sends a form with `fields` and, as its field `file`, a file (`content`,
+        called `name`) to `path`, and yields the response; failures become TryFailed as in `post`.
         """
         form = aiohttp.FormData(dict(fields))
         form.add_field("file", content, filename=name, content_type="application/jsonl")

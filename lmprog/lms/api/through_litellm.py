@@ -69,8 +69,8 @@ class LitellmRoute:
         )
 
     async def ask(self, request: Request, structured: bool) -> Completion:
-        """Send the request once, with a JSON schema for the reply if `structured`, and return the reply. Raises TryFailed
-        for whatever fails; its words may hold a secret.
+        """Send the request once, with a JSON schema for the reply if `structured`, and return the reply. Raises
+        TryFailed for whatever fails, a TimeoutError or OSError too; its words may hold a secret.
         """
         failed = await self._asked(request, structured)
         if isinstance(failed, TryFailed):
@@ -183,10 +183,12 @@ _exchange: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 @cache
 def guard_httpx() -> None:
-    """Patch httpx for lmprog's calls: they follow no redirect, and read no reply further than its limit.
+    """Patch httpx for lmprog's calls, once in a process: they follow no redirect, and read no reply further than its
+    limit.
 
-    A redirect would give key, headers and prompt to another host. The clients are made within litellm and the providers'
-    libraries, and no setting reaches all of them. Other calls of the process, as those of a tool, are left as they are.
+    A redirect would give key, headers and prompt to another host. The clients are made within litellm and the
+    providers' libraries, and no setting reaches all of them. Other calls of the process, as those of a tool, are left
+    as they are.
     """
     import httpx
 

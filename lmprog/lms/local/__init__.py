@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from lmprog.aio import threads
 from lmprog.aio.per_loop import PerLoop
 from lmprog.compiler import plan
-from lmprog.compiler.tokens import reply_tokens
 from lmprog.compiler.types.lattice import Object
 from lmprog.errors import LmprogError
 from lmprog.lms.lm import LM, Completion, Request, Usage, innermost
 from lmprog.lms.local import structure
 from lmprog.lms.local.attention import window_of
 from lmprog.lms.local.chat_tokens import ChatTokens
-from lmprog.lms.local.choosing import Sampling
+from lmprog.lms.local.choosing import sampling_of
 from lmprog.lms.local.constraint import Grammars, constraints_of
 from lmprog.lms.local.openmp import release_threads
 from lmprog.lms.local.thread_count import computing
@@ -49,8 +48,9 @@ would depend on which model is done first."""
 
 
 def shared(model: str, load: plan.Load | None = None) -> LocalLM:
-    """Return the LM for a local model, loaded as `load` says (None: as it is), once in this process: all programs that name
-    the model so share its weights."""
+    """Return the one LM in this process for a local model that is loaded as `load` says (None: as it is); all programs
+    that name the model so share its weights. The first call loads them, and raises the errors of `Weights`.
+    """
     kept = model, load, structure.alone()
     if kept not in _loaded:
         _loaded[kept] = LocalLM(Weights(model, load=load))
@@ -58,7 +58,7 @@ def shared(model: str, load: plan.Load | None = None) -> LocalLM:
 
 
 def make(declared: plan.LM) -> LocalLM:
-    """Return the LM for a local model that a spec declares; its weights are shared within the process."""
+    """Return the LM for a local model that a spec declares, as `shared` does."""
     return shared(declared.model, declared.load)
 
 
@@ -98,17 +98,18 @@ class LocalLM:
 
     async def complete(self, request: Request) -> Completion:
         """Return the reply to a request, when the wave in which it is computed has ended; its texts go to the request's
-        `on_text` meanwhile.
+        `on_text` meanwhile. A call that is cancelled leaves its wave.
 
-        Raises LmprogError for a parameter that the engine does not have or a value that it cannot use, for a missing or
-        changed adapter, and where the model's attention cannot hold prompt and reply.
+        Raises LmprogError for a parameter that the engine does not have or a value that it cannot use, for messages
+        that the model's chat template refuses, for a missing or changed adapter, for a type without a grammar, and
+        where the model's attention cannot hold prompt and reply.
         """
         unknown = sorted(set(request.params) - PARAMS)
         if unknown:
             raise LmprogError(
                 f"params: {unknown[0]} is not known to a model in this process; it takes {', '.join(sorted(PARAMS))}"
             )
-        _sampling(request)
+        sampling_of(request)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Completion] = loop.create_future()
         waiting = self._waiting.setdefault(loop, [])
@@ -179,34 +180,50 @@ class LocalLM:
         rendered: dict[str, Prompt] = {}
         for place, (request, _) in enumerate(batch):
             written = json.dumps([request.messages, request.constant], ensure_ascii=False)
-            if written not in rendered:
-                rendered[written] = self.prompt(request.messages, request.constant)
-            prompt = rendered[written]
-            most = len(prompt.ids) + _sampling(request).max_tokens
+            try:
+                prompt = rendered.get(written) or self.prompt(request.messages, request.constant)
+            except LmprogError as error:
+                answers[place] = error
+                continue
+            rendered[written] = prompt
+            most = len(prompt.ids) + sampling_of(request).max_tokens
             if window is not None and most > window:
                 answers[place] = self._beyond(window, most)
                 continue
             groups.setdefault((request.adapter, prompt.ids[: prompt.head]), []).append((place, prompt))
         for (adapter, _), rows in groups.items():
-            constraints = constraints_of([batch[place][0] for place, _ in rows], self._grammars)
-            pieces = [_Pieces(*batch[place], self.text) for place, _ in rows]
-            with self.weights.using(adapter):
-                replies = sample(
-                    self.weights.model,
-                    [prompt for _, prompt in rows],
-                    [_sampling(batch[place][0]) for place, _ in rows],
-                    end_ids=self.weights.end_ids,
-                    heads=self._heads,
-                    weights=self.weights.version,
-                    decode=self.text,
-                    constraints=constraints if any(constraints) else (),
-                    is_cancelled=lambda row, rows=rows: batch[rows[row][0]][1].done(),  # type: ignore[misc]
-                    on_tokens=lambda row, ids, pieces=pieces: pieces[row].add(ids),  # type: ignore[misc]
-                )
-            for (place, prompt), reply, own in zip(rows, replies, pieces, strict=True):
-                answers[place] = completion = self._completion(prompt, reply, batch[place][0])
-                own.send(completion.text)
+            try:
+                answers |= self._together(batch, adapter, rows)
+            except LmprogError as error:  # of their adapter or grammar: other requests of the wave are answered
+                answers |= dict.fromkeys([place for place, _ in rows], error)
         return [answers[place] for place in range(len(batch))]
+
+    def _together(
+        self, batch: Sequence[Waiting], adapter: plan.AdapterReference | None, rows: list[tuple[int, Prompt]]
+    ) -> dict[int, Completion]:
+        """Return the answers to the requests of `batch` at the places in `rows`, each there with its prompt; all prompts
+        have the same head.
+        """
+        constraints = constraints_of([batch[place][0] for place, _ in rows], self._grammars)
+        pieces = [_Pieces(*batch[place], self.text) for place, _ in rows]
+        with self.weights.using(adapter):
+            replies = sample(
+                self.weights.model,
+                [prompt for _, prompt in rows],
+                [sampling_of(batch[place][0]) for place, _ in rows],
+                end_ids=self.weights.end_ids,
+                heads=self._heads,
+                weights=self.weights.version,
+                decode=self.text,
+                constraints=constraints if any(constraints) else (),
+                is_cancelled=lambda row: batch[rows[row][0]][1].done(),
+                on_tokens=lambda row, ids: pieces[row].add(ids),
+            )
+        answers = {}
+        for (place, prompt), reply, own in zip(rows, replies, pieces, strict=True):
+            answers[place] = self._completion(prompt, reply, batch[place][0])
+            own.send(answers[place].text)
+        return answers
 
     def _beyond(self, window: int, most: int) -> LmprogError:
         name = self.weights.model_name
@@ -221,8 +238,9 @@ class LocalLM:
         )
 
     def prompt(self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> Prompt:
-        """Return the token ids of `messages` in the model's chat template, and how many of the first tokens all rows share
-        (0 where these are fewer than MIN_HEAD, 16, or all tokens: the logits after the last one are of no shared head).
+        """Return the token ids of `messages` in the model's chat template, and how many of the first tokens all rows
+        share (0 where these are fewer than MIN_HEAD, 16, or all tokens: the logits after the last one are of no shared
+        head). Raises LmprogError where the template refuses the messages.
 
         `constant` is (m, c): the first m messages and the first c characters of message m are the same for every row.
         """
@@ -262,22 +280,22 @@ class LocalLM:
         return self._head_ids[key]
 
     def allowed(self, format: str, outputs: Object, reply: Sequence[int]) -> NDArray[numpy.int32]:
-        """Return, for each of the T tokens of a constrained reply, the mask of the tokens that the grammar of `outputs` in
-        `format` allowed there: (T, W) words of 32 bits, a bit for each token of the vocabulary (`unpacked` reads them).
-        Raises LmprogError for a type without a grammar.
+        """Return, for each of the T tokens of a constrained reply, which `may_say` must accept, the mask of the tokens
+        that the grammar of `outputs` in `format` allowed there: (T, W) words of 32 bits, a bit for each token of the
+        vocabulary (`unpacked` reads them). Raises LmprogError for a type without a grammar.
         """
         return self._grammars().allowed(format, outputs, reply)
 
     def may_say(self, format: str, outputs: Object, reply: Sequence[int]) -> bool:
-        """Return whether the token ids `reply` are a complete or partial reply that the grammar of `outputs` in `format`
-        allows.
+        """Return whether the token ids `reply` are a complete or partial reply that the grammar of `outputs` in
+        `format` allows. Raises LmprogError for a type without a grammar.
         """
         constraint = self._grammars().constraint(format, outputs)
         return bool(constraint.matcher.validate_tokens(list(reply)) == len(reply))
 
     def reply_ids(self, text: str, *, ended: bool = True) -> tuple[int, ...]:
-        """Return the token ids of a reply's text, with the end token if `ended`, as the tokenizer splits the text: a model
-        may have written the same text in other tokens.
+        """Return the token ids of a reply's text, with the tokenizer's end token if `ended`, as the tokenizer splits
+        the text: a model may have written the same text in other tokens.
         """
         with self._tokenizing:
             ids = self.weights.tokenizer(text, add_special_tokens=False).input_ids
@@ -285,7 +303,7 @@ class LocalLM:
 
     @property
     def vocabulary(self) -> int:
-        """The size of the model's vocabulary, in token ids."""
+        """The size of the model's vocabulary in token ids, which is the width of its logits."""
         return int(self.weights.base.config.get_text_config().vocab_size)
 
     def _grammars(self) -> Grammars:
@@ -295,13 +313,13 @@ class LocalLM:
         return self._constraining
 
     def text(self, ids: Sequence[int]) -> str:
-        """Return the text of a reply's token ids, without end tokens."""
+        """Return the text of a reply's token ids, without end tokens and other special tokens."""
         said = [token for token in ids if token not in self.weights.end_ids]
         return str(self.weights.tokenizer.decode(said, skip_special_tokens=True))
 
     def _completion(self, prompt: Prompt, reply: Reply, request: Request) -> Completion:
         return Completion(
-            text=_before_stop(self.text(reply.ids), _sampling(request).stop),
+            text=_before_stop(self.text(reply.ids), sampling_of(request).stop),
             token_ids=tuple(reply.ids),
             logprobs=tuple(reply.logprobs),
             prompt_token_ids=prompt.ids,
@@ -328,7 +346,7 @@ class _Pieces:
         """
         if self._request.on_text is None or (reply := self._text(ids)).endswith("\ufffd"):
             return
-        stops = _sampling(self._request).stop
+        stops = sampling_of(self._request).stop
         reply = _before_stop(reply, stops)
         begun = (size for stop in stops for size in range(1, len(stop)) if reply.endswith(stop[:size]))
         self.send(reply[: len(reply) - max(begun, default=0)])
@@ -358,34 +376,3 @@ async def _quiet(waiting: list[Waiting]) -> None:
         turns -= at_work
         await asyncio.sleep(0.001 if at_work else 0)
         still = 0 if at_work or len(waiting) != before else still + 1
-
-
-def _sampling(request: Request) -> Sampling:
-    """Return the sampling parameters of a request, greedy where it names no temperature, with the most tokens that a reply is
-    assumed to have where it sets no limit. Raises LmprogError for a value that no reply can be sampled by.
-    """
-    params = request.params
-    stop = params.get("stop") or ()
-    try:
-        found = Sampling(
-            max_tokens=reply_tokens(params),
-            temperature=float(params.get("temperature", 0.0)),
-            top_p=float(params.get("top_p", 1.0)),
-            top_k=int(params.get("top_k", 0)),
-            seed=request.seed or 0,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
-        )
-    except (TypeError, ValueError) as error:
-        raise LmprogError(f"params: a value that a model in this process cannot take: {error}") from None
-    fits = {
-        "max_tokens": found.max_tokens >= 1,
-        "temperature": found.temperature >= 0,
-        "stop": all(isinstance(text, str) and text for text in found.stop),
-    }
-    for name, fit in fits.items():
-        if not fit:
-            wanted = (
-                "texts that are not empty" if name == "stop" else "1 or more" if name == "max_tokens" else "0 or more"
-            )
-            raise LmprogError(f"params: {name} is {params[name]!r}, and a model in this process takes {wanted}")
-    return found

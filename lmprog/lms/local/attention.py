@@ -155,7 +155,7 @@ def wave_attention(
 
     query is (1, heads, N, D), key and value are (1, kv_heads, N, D). `context` has the keys and values of a wave, or is
     an attention to use instead; with None the stock scaled-dot-product attention is used, which alone reads
-    `attention_mask` (None: causal).
+    `attention_mask` (None: causal) and `dropout`.
     """
     # What is before the first layer, as tokenizing or building a tree, is Python alone and says nothing of other processes.
     thread_count.check() if module.layer_idx else thread_count.begin_pass()
@@ -191,10 +191,11 @@ def _minus_infinity(where: Tensor) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, hidden: Tensor | None = None) -> Piece:
-    """Return the attention of query (..., N, D) over (..., P, D), and the log-sum-exp (..., N) of its scores.
+    """Return the attention of query (..., N, D) over (..., P, D), and the log-sum-exp (..., N) of its scores, both in
+    fp32. Each query must see one key at least.
 
-    `hidden` (broadcast to (..., N, P); None: all keys are seen) is minus infinity where a key is not seen, and 0 elsewhere:
-    torch adds it in a fifth of the time that it takes to fill by a mask.
+    `hidden` (broadcast to (..., N, P); None: all keys are seen) is minus infinity where a key is not seen, and 0
+    elsewhere: torch adds it in a fifth of the time that it takes to fill by a mask.
     """
     scores = torch.matmul(query, key.transpose(-1, -2)).float().mul_(scaling)
     if hidden is not None:

@@ -6,6 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jinja2 import TemplateError
+
+from lmprog.errors import LmprogError
+
 _PRIVATE = range(0xE000, 0xF8FF)
 """Characters of Unicode's private use. Two of them that no message holds mark, while a chat is rendered, where a message
 has text that looks like a special token.
@@ -22,8 +26,9 @@ class ChatTokens:
         self._special = re.compile("|".join(map(re.escape, specials))) if specials else None
 
     def ids(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
-        """Return the token ids of the messages, and of the template's beginning of the assistant's reply. Text in a message
-        that looks like a special token is tokenized as plain text.
+        """Return the token ids of the messages, and of the template's beginning of the assistant's reply. Text in a
+        message that looks like a special token is tokenized as plain text. Raises LmprogError where the template
+        refuses the messages, or there is none.
         """
         if self._special is None or not any(self._special.search(str(turn.get("content"))) for turn in messages):
             return self._ids_of(self._rendered(messages))
@@ -58,7 +63,14 @@ class ChatTokens:
         return tuple(ids)
 
     def _rendered(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+        try:
+            return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+        except (TemplateError, TypeError, ValueError) as error:  # a ValueError where the tokenizer has no template
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise LmprogError(
+            f"the model's chat template takes no such messages: {said}; change the module's `prompt` (the template may take no "
+            "text of the system, or one turn of the user alone), or take another model"
+        )
 
     def _ids_of(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, add_special_tokens=False).input_ids)

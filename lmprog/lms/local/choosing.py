@@ -20,6 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lmprog.compiler.tokens import reply_tokens
+from lmprog.errors import LmprogError
+from lmprog.lms.lm import Request
 from lmprog.lms.local.constraint import Constraint, allowed_bits, unpacked
 
 ROWS = 16
@@ -44,6 +47,37 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
 
+def sampling_of(request: Request) -> Sampling:
+    """Return the sampling parameters of a request, greedy where it names no temperature, with the most tokens that a reply is
+    assumed to have where it sets no limit. Raises LmprogError for a value that no reply can be sampled by.
+    """
+    params = request.params
+    stop = params.get("stop") or ()
+    try:
+        found = Sampling(
+            max_tokens=reply_tokens(params),
+            temperature=float(params.get("temperature", 0.0)),
+            top_p=float(params.get("top_p", 1.0)),
+            top_k=int(params.get("top_k", 0)),
+            seed=request.seed or 0,
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        )
+    except (TypeError, ValueError) as error:
+        raise LmprogError(f"params: a value that a model in this process cannot take: {error}") from None
+    fits = {
+        "max_tokens": found.max_tokens >= 1,
+        "temperature": found.temperature >= 0,
+        "stop": all(isinstance(text, str) and text for text in found.stop),
+    }
+    for name, fit in fits.items():
+        if not fit:
+            wanted = (
+                "texts that are not empty" if name == "stop" else "1 or more" if name == "max_tokens" else "0 or more"
+            )
+            raise LmprogError(f"params: {name} is {params[name]!r}, and a model in this process takes {wanted}")
+    return found
+
+
 def choose(
     logits: Tensor,
     of: Sequence[int],
@@ -53,11 +87,11 @@ def choose(
 ) -> tuple[Tensor, Tensor]:
     """Draw the next token of each of R replies; return the token ids (R,) and their log-probabilities (R,) in fp32.
 
-    `of` has the row of `logits` (L, V) that each reply draws from, `samplings` its parameters, `draws` a uniform draw from
-    [0, 1) for it, and `constraints` its grammar (None: none; an empty sequence: no reply has one). Log-probabilities are
-    those of the distribution drawn from, after constraints, temperature and truncation (`top_p`, `top_k`); those of a
-    greedy reply (`temperature` 0) are those of temperature 1. Rollouts for training are not truncated, so that the trainer
-    computes the same.
+    `of` has the row of `logits` (L, V) that each reply draws from, `samplings` its parameters, `draws` a uniform draw
+    from [0, 1) for it, and `constraints` its grammar (None: none; an empty sequence: no reply has one), which is not
+    advanced. Log-probabilities are those of the distribution drawn from, after constraints, temperature and truncation
+    (`top_p`, `top_k`); those of a greedy reply (`temperature` 0) are those of temperature 1. Rollouts for training are
+    not truncated, so that the trainer computes the same.
     """
     width, device = logits.shape[1], logits.device
     members = _distributions(of, samplings, constraints)

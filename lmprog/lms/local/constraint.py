@@ -51,8 +51,9 @@ _JSON = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "k
 
 
 def grammar(format: str, outputs: Object) -> str:
-    """Return the Lark grammar, in llguidance's dialect, of all replies that hold values of `outputs` in `format`: `json`,
-    `text` (where `outputs` has a single field), or `fields`, a section for each.
+    """Return the Lark grammar, in llguidance's dialect, of all replies that hold values of `outputs` in `format`:
+    `json`, `text` (where `outputs` has a single field, else ValueError is raised), or `fields`, a section for each.
+    Whether llguidance can compile it is seen by `Grammars.constraint`.
     """
     if format == "json":
         return f"start: {_json(outputs)}"
@@ -103,17 +104,20 @@ def _json(kind: Type) -> str:
 
 def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema with its numbers bounded by MAX_NUMBER and its untyped values nested at most MAX_DEPTH deep."""
-    if not schema:  # the type `json`: any value
+    if not schema.keys() - {"description", "default"}:  # the type `json`: any value
         return {"$ref": f"#/$defs/any{MAX_DEPTH}"}
     if "anyOf" in schema:
         return {"anyOf": [_bounded(part) for part in schema["anyOf"]]}
-    if schema["type"] in ("integer", "number"):
-        return {**schema, **_BOUNDS}
-    if schema["type"] == "array":
-        return {**schema, "items": _bounded(schema["items"])}
-    if schema["type"] == "object":
-        return {**schema, "properties": {name: _bounded(part) for name, part in schema["properties"].items()}}
-    return schema
+    # A pydantic model may have bounds of its own, and objects of any fields or values of no type.
+    made = {**_BOUNDS, **schema} if schema.get("type") in ("integer", "number") else dict(schema)
+    if schema.get("type") == "array":
+        made["items"] = _bounded(schema.get("items", {}))
+    if "properties" in schema:
+        made["properties"] = {name: _bounded(part) for name, part in schema["properties"].items()}
+    further = schema.get("additionalProperties", schema.get("type") == "object" and "properties" not in schema)
+    if further is not False:
+        made["additionalProperties"] = _bounded(further if isinstance(further, dict) else {})
+    return made
 
 
 def _anything(depth: int) -> dict[str, Any]:
@@ -138,7 +142,7 @@ class Constraint:
     said: tuple[int, ...] = field(default=())
 
     def advance(self, token: int) -> None:
-        """Append a token, which the mask must allow, to the reply."""
+        """Append a token, which the mask must allow, to the reply; after any other one the state is of no use."""
         self.said = (*self.said, token)
         self.matcher.consume_token(token)
 
@@ -184,8 +188,9 @@ class Grammars:
         return Constraint(key, self._compiled[key].deep_copy())
 
     def allowed(self, format: str, outputs: Object, reply: Sequence[int]) -> NDArray[numpy.int32]:
-        """Return for each of the T tokens of `reply` the packed mask of tokens that the grammar allowed at its place: (T,
-        W) words. `outputs` in `format` are what the reply holds. Raises LmprogError for a type without a grammar.
+        """Return for each of the T tokens of `reply`, which the grammar must allow, the packed mask of tokens that it
+        allowed at its place: (T, W) words. `outputs` in `format` are what the reply holds. Raises LmprogError for a
+        type without a grammar.
         """
         import llguidance.numpy
 

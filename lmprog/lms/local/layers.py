@@ -52,8 +52,8 @@ def base_of(layer: Any) -> Any:
 
 
 class DecoderLayer:
-    """A decoder layer of transformers, with its linear layers in groups that have one input (query, key and value; gate and
-    up).
+    """A decoder layer of transformers, with its linear layers in groups that have one input: query, key and value; the
+    attention's output; gate and up; the last product.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -75,7 +75,9 @@ class DecoderLayer:
         return [[base_of(layer) for layer in group] for group in self.groups]
 
     def shape(self, hidden: Tensor) -> tuple[int, int, int]:
-        """Return three numbers for the input `hidden` (..., N, E): its N tokens, the query heads, and the key heads."""
+        """Return three numbers for the input `hidden` (..., N, E): N, its tokens in a row, the query heads, and the key
+        heads.
+        """
         size = self.attention.head_dim
         query, key, _ = self.bases[0]
         return hidden.shape[-2], query.out_features // size, key.out_features // size
@@ -105,7 +107,7 @@ def gated(gate_and_up: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Factors:
     """The LoRA factors `down` and `up` of a group of layers with one input, in the number format of the weights: x -> x
-    down' up'.
+    down' up'. The scale of the adapter is in `up`.
 
     `parts` has each layer with its rows of `down` and its rows of `up`.
     """
@@ -119,8 +121,9 @@ class Factors:
 
 
 def factors(group: Sequence[Any], name: str | None) -> Factors | None:
-    """Return the factors of adapter `name` for the layers of a group; None where none of them has it, and for None, no
-    adapter."""
+    """Return the factors of adapter `name` for the layers of a group, with zeros for a layer without it; None where
+    none of them has it, and for None, no adapter.
+    """
     parts, rank, outs = [], 0, 0
     for layer in group:
         out = base_of(layer).out_features
@@ -147,10 +150,10 @@ _joined: WeakKeyDictionary[Any, tuple[Tensor, Tensor | None]] = WeakKeyDictionar
 
 def joined(layers: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
     """Return the weights (out, in) and biases (out,) of linear layers that have one input, joined to one; `out` is
-    their sum. The biases are None where no layer has one.
+    their sum. The biases are None where no layer has one, and zeros for a layer that has none beside others.
 
-    The weights and biases of the layers become views of the joined ones; where they have been replaced since, they are joined
-    again.
+    The weights and biases of the layers become views of the joined ones; where they have been replaced since, they are
+    joined again.
     """
     if len(layers) == 1:
         return layers[0].weight.detach(), None if layers[0].bias is None else layers[0].bias.detach()

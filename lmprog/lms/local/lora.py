@@ -48,7 +48,7 @@ class FastLora:
 
     def serves(self, name: str | None) -> bool:
         """Return whether the fast forward pass can compute an adapter (None: the base model), whose layers must all be
-        plain linear ones.
+        plain linear ones; an adapter that no layer has is computed as the base.
 
         Where it cannot, peft must compute the layers.
         """
@@ -56,10 +56,11 @@ class FastLora:
 
     @contextlib.contextmanager
     def serving(self, name: str | None, version: Any) -> Iterator[None]:
-        """Return a context inside which the model computes with adapter `name` (None: the base model), without gradients.
+        """Return a context inside which the model computes with adapter `name` (None: the base model), without
+        gradients. `serves` must be True for it, and it must not be inside another such context, or one of `learning`.
 
-        `version` is a value that differs whenever the adapter's values do; copies of its matrices are reused while it is
-        the same.
+        `version` is a value that differs whenever the adapter's values do; copies of its matrices are reused while it
+        is the same.
         """
         with _in_place(self._forwards(name, version)):
             yield
@@ -78,7 +79,9 @@ class FastLora:
 
     @contextlib.contextmanager
     def learning(self, name: str) -> Iterator[None]:
-        """Return a context inside which passes compute with adapter `name`, with gradients to its matrices."""
+        """Return a context inside which passes compute with adapter `name`, with gradients to its matrices. `learns`
+        must be True for it, and it must not be inside another such context, or one of `serving`.
+        """
         whole = [(decoder.layer, learning_forward(decoder, name)) for decoder in self._decoders]
         with _in_place([*whole, *((layer, _learning_forward(layer, name)) for layer in self._layers)]):
             yield

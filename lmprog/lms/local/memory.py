@@ -16,12 +16,13 @@ _LINES = {"VmRSS:": "now", "VmHWM:": "peak"}
 
 
 def memory_of(lms: Iterable[LocalLM]) -> Mapping[str, float]:
-    """Return megabytes: of this process `now` and at its `peak`, and of its local models by what holds them.
+    """Return megabytes (of 1,000,000 bytes): of this process `now` and at its `peak`, and of its local models, each
+    counted once, by what holds them.
 
     `weights` are those of the models and of adapters in training, `packed` the copies in the memory order that the
     processor's kernels want, `heads` the keys and values of shared prompt beginnings. The rest of the process is memory
-    that passes used and that is kept for the next one, torch, and Python. `now` and `peak` are left out where the system
-    does not report them.
+    that passes used and that is kept for the next one, torch, and Python. `now` and `peak` are left out where the
+    system does not report them.
     """
     distinct = {id(lm.weights): lm for lm in lms}.values()
     held = {

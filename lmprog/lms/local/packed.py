@@ -22,11 +22,11 @@ _kept: WeakKeyDictionary[Any, tuple[Tensor, int, Tensor]] = WeakKeyDictionary()
 
 
 def product(layer: Any) -> Callable[[Tensor], Tensor]:
-    """Return a function that multiplies a matrix (N, in) by the weights of a linear `layer`, giving (N, out), with the
-    weights packed: copied in the memory order that the processor's kernels want.
+    """Return a function that multiplies a matrix (N, in) by the present weights of a linear `layer` and adds its bias,
+    giving (N, out), with the weights packed: copied in the memory order that the processor's kernels want.
 
-    No gradient reaches the weights. Where packing gains nothing (other number formats, devices, builds of torch) it is the
-    layer's own `forward`.
+    No gradient reaches the weights. Where packing gains nothing (other number formats, devices, builds of torch) it is
+    the layer's own `forward`.
     """
     weight = layer.weight
     if not _gains(weight):
@@ -46,8 +46,9 @@ _kept_joined: WeakKeyDictionary[Any, tuple[tuple[tuple[int, int], ...], Tensor, 
 def joined_product(
     layers: Sequence[Any], weight: Tensor, bias: Tensor | None
 ) -> Callable[[Tensor, Tensor | None], Tensor]:
-    """Return a function of x (N, in) and a residual (N, out) or None: x times the joined `weight` (out, in) of `layers`,
-    plus `bias` and the residual.
+    """Return a function of x (N, in) and a residual (N, out) or None: x times the joined `weight` (out, in) of
+    `layers`, plus `bias` and the residual. Where packing gains something, a packed copy of `weight` is kept until the
+    weights of one of `layers` change.
 
     No gradient reaches the weights.
     """

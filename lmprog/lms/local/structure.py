@@ -24,7 +24,10 @@ def alone() -> bool:
 
 
 def structure_of(source: str, **options: Any) -> Any:
-    """Return the model in the folder or repository `source` without values; `options` are those of `from_pretrained`."""
+    """Return the model in the folder or repository `source` without values, made of its configuration alone (which is
+    downloaded where it is not here); `options` are those of `from_pretrained`. Raises what transformers raises, as
+    OSError where there is none.
+    """
     import torch
     import transformers
 

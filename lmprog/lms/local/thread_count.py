@@ -51,11 +51,11 @@ def fitting(used: float, threads: int) -> int:
 
 
 class ThreadCount:
-    """The number of threads of this process, between 1 and `most`, which follows the processors that other processes leave
-    free.
+    """The number of threads of this process (`now`), between 1 and `most`, which follows the processors that other
+    processes leave free.
 
-    `clock` and `processor` return seconds: of the clock, and of all processors that this process has used. `apply` sets the
-    number of threads of the calling thread, `burst` computes for a moment with all threads (None: some products).
+    `clock` and `processor` return seconds: of the clock, and of all processors that this process has used. `apply` sets
+    the number of threads of the calling thread, `burst` computes for a moment with all threads (None: some products).
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class ThreadCount:
         self._last = (self._clock(), self._processor())
 
     def check(self) -> None:
-        """Count the computing time since the last call, and once it comes to WINDOW seconds compare the processors used
-        with the number of threads: lower that number beside other work, or try with a burst whether all threads have a
-        processor again.
+        """Count the computing time since the last call, and once it comes to WINDOW seconds (0.05) compare the
+        processors used with the number of threads: lower that number beside other work, or try with a burst whether all
+        threads have a processor again.
         """
         clock, processor = self._clock(), self._processor()
         if self._last is not None:
@@ -144,7 +144,9 @@ _here = threading.local()
 @contextlib.contextmanager
 def computing(device: str = "cpu") -> Iterator[None]:
     """Return a context inside which torch computes with as many threads as have a free processor; `check` may change
-    their number meanwhile. On a `device` other than `cpu` nothing changes."""
+    their number meanwhile, and at the end it is put back. It may be inside another one. On a `device` other than `cpu`
+    nothing changes.
+    """
     if not _adapts or device != "cpu":
         yield
         return
@@ -161,7 +163,8 @@ def computing(device: str = "cpu") -> Iterator[None]:
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """Return a context inside which torch computes with one thread where the number of threads may change, for sums
-    that depend on that number."""
+    that depend on that number; at the end the number is put back.
+    """
     if not _adapts:
         yield
         return

@@ -47,11 +47,11 @@ class Prompt:
 
 @dataclass
 class Reply:
-    """A sampled reply: its token ids, the end token included, and each token's log-probability (natural log, `logprobs`) in
-    the distribution it was drawn from.
+    """A sampled reply: its token ids, the end token included, and each token's log-probability (natural log,
+    `logprobs`) in the distribution it was drawn from (of a greedy reply in that of temperature 1).
 
-    `finish_reason` is `stop` for an end token or a stop text, `length` where the limit of tokens or a cancellation ended
-    it.
+    `finish_reason` is `stop` for an end token or a stop text, `length` where the limit of tokens or a cancellation
+    ended it.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -74,8 +74,8 @@ class HeadCache:
         return sum(each.nbytes for layers in list(self._kept.values()) for layer in layers for each in layer)
 
     def get(self, model: Any, weights: Any, head: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
-        """Return the keys and values (kv_heads, P, D) of each layer for the P tokens of `head`, computed by `model` and
-        cached where they are not cached yet.
+        """Return the keys and values (kv_heads, P, D) of each layer for the P tokens (at least one) of `head`, computed
+        by `model` and cached where they are not cached yet.
 
         `weights` is a name for the present weights of the model; keys and values are cached under it.
         """
@@ -106,14 +106,14 @@ def sample(
     is_cancelled: Callable[[int], bool] = lambda row: False,
     on_tokens: Callable[[int, list[int]], None] = lambda row, ids: None,
 ) -> list[Reply]:
-    """Sample one reply to each of `prompts`; return the replies in that order. Equal prompts are computed once, and all
-    prompts must begin with the same head.
+    """Sample one reply to each of `prompts` (at least one); return the replies in that order. Equal prompts are
+    computed once, and all prompts must begin with the same head, and be no longer than the model can attend to.
 
     `samplings`, and `constraints` where there are any (None in it: the reply is free), have one entry for each prompt.
     `end_ids` end a reply, `decode` turns token ids into text, and `weights` is the name of the weights in the cache
     `heads`. `on_tokens` is called after each token with the number of the prompt and the reply's tokens so far;
-    `is_cancelled` with the number of each prompt whose reply would go on, and True ends it there. `model` is a causal LM of
-    transformers whose attention is `wave_attention`.
+    `is_cancelled` with the number of each prompt whose reply would go on, and True ends it there. `model` is a causal
+    LM of transformers whose attention is `wave_attention`.
     """
     distinct = list(dict.fromkeys(prompts))
     index = {prompt: place for place, prompt in enumerate(distinct)}

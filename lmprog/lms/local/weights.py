@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 def folder_of(model: str) -> str:
     """Return what transformers loads for a model's name: a folder, or a repository of the hub, for `embedded/...` and
-    `hf/...`; any other name as it stands. The embedded model is downloaded first where it is not there. Raises LmprogError
-    for an embedded model that lmprog does not bring, and InfrastructureError where a download fails.
+    `hf/...`; any other name as it stands. Only the embedded model is downloaded, where it is not there. Raises
+    LmprogError for an embedded model that lmprog does not bring, and InfrastructureError where that download fails.
 
     A revision is left out; `revision_of` returns it.
     """
@@ -55,8 +55,9 @@ def revision_of(model: str) -> str | None:
 
 
 def base_sha256(model: str, load: Load | None = None) -> str:
-    """Return the SHA-256 (hex) over the digests of a base model's *.safetensors files, in the order of their names, and over
-    how it is loaded (`load`, None: as it is). Nothing is downloaded: a model of the hub that is not in the local cache raises
+    """Return the SHA-256 (hex) over the digests of a base model's *.safetensors files, in the order of their names, and
+    over how it is loaded (`load`, None: as it is); a folder without such files has the digest of none. Only the
+    embedded model is downloaded, as `folder_of` does: a model of the hub that is not in the local cache raises
     LocalEntryNotFoundError of huggingface_hub, an OSError.
     """
     folder = Path(folder_of(model))
@@ -94,10 +95,11 @@ def fast_in_bfloat16() -> bool:
 
 
 class Weights:
-    """A base model in memory, its tokenizer, and the adapters that were loaded beside it.
+    """A base model in memory, its tokenizer, and the adapters that were loaded beside it. One thread at a time may use
+    it.
 
-    The base is never changed, except by `write_merged`. `version` names the weights that answer now, by adapter and number
-    of training steps; what is cached for them is found by it.
+    The base is never changed, except by `write_merged`. `version` names the weights that answer now, by adapter and
+    number of training steps; what is cached for them is found by it.
     """
 
     def __init__(self, model: str, *, dtype: Any | None = None, load: Load | None = None) -> None:
@@ -172,9 +174,10 @@ class Weights:
 
     @contextlib.contextmanager
     def using(self, adapter: AdapterReference | None) -> Iterator[None]:
-        """Return a context inside which the model computes with `adapter` (None: the base alone), which is loaded first; it
-        may be an adapter in training. Raises LmprogError where its files are missing or changed, or were trained on another
-        model.
+        """Return a context inside which the model computes with `adapter` (None: the base alone), which is loaded
+        first; it may be an adapter in training. It must not be inside another one. Raises LmprogError where the
+        adapter's files are missing or changed, or were trained on another model, and InfrastructureError where it
+        cannot be downloaded.
         """
         before, training = self.version, self.model.training
         name = None if adapter is None else self._training.get(adapter) or self._load(adapter)
@@ -210,10 +213,11 @@ class Weights:
 
     def begin_training(self, config: Any, start: AdapterReference | None = None) -> AdapterReference:
         """Add an adapter to train, as peft's `config` or, where `start` is not None, in the shape and with the values
-        of `start`; return the reference that requests name it by.
+        of `start`, without reading `config`; return the reference that requests name it by.
 
         Several may be in training at once. Initial values are drawn from torch's generator. Raises LmprogError where
-        the files of `start` are missing or changed, or were trained on another model.
+        the files of `start` are missing or changed, or were trained on another model, and InfrastructureError where it
+        cannot be downloaded.
         """
         import peft
 
@@ -241,7 +245,9 @@ class Weights:
         return reference
 
     def in_peft(self, trained: AdapterReference) -> tuple[Any, str]:
-        """Return the peft model that holds an adapter in training, and the adapter's name in that model."""
+        """Return the peft model that holds an adapter in training, and the adapter's name in that model; KeyError for
+        an adapter that is not in training.
+        """
         return self._peft, self._training[trained]
 
     def _let_learn(self) -> None:
@@ -259,8 +265,8 @@ class Weights:
         self._steps += 1
 
     def save_trained(self, trained: AdapterReference, folder: Path) -> None:
-        """Write an adapter in training into `folder`, in peft's format. Raises InfrastructureError where the files cannot
-        be written.
+        """Write an adapter in training into `folder`, which is made where it is missing, in peft's format. Raises
+        InfrastructureError or OSError where the files cannot be written; some may then be there.
         """
         name = self._training[trained]
         with writing(folder):
@@ -285,11 +291,12 @@ class Weights:
         self.model.eval()
 
     def write_merged(self, adapter: AdapterReference, folder: Path) -> None:
-        """Write the model with `adapter` merged into its weights into `folder`, in the number format of its files, and
-        the tokenizer.
+        """Write the model with `adapter` merged into its weights into `folder`, which is made where it is missing, in
+        the number format of its files, and the tokenizer.
 
         It changes the base in place, so these weights must not be used afterwards; weights in fp32 are rounded once.
-        Raises the errors of `using`, and InfrastructureError where the files cannot be written.
+        Raises the errors of `using`, and InfrastructureError or OSError where the files cannot be written; some may
+        then be there.
         """
         import transformers
 

@@ -59,8 +59,8 @@ class WholeInTraining(Weights):
             self.version = before
 
     def save_trained(self, trained: AdapterReference, folder: Path) -> None:
-        """Write the model and its tokenizer into `folder`, as transformers loads them. Raises InfrastructureError where the
-        weights cannot be written.
+        """Write the model and its tokenizer into `folder`, which is made where it is missing, as transformers loads
+        them. Raises InfrastructureError or OSError where the files cannot be written; some may then be there.
         """
         with writing(folder), quiet_loading():
             self.base.save_pretrained(folder)

@@ -15,7 +15,7 @@ _OF_TORCH = ("PytorchStreamWriter", "iostream error", "unexpected pos")
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Return a context that turns the errors that safetensors and torch raise inside the block, where files in `folder`
-    cannot be written, into InfrastructureError; an OSError passes unchanged.
+    cannot be written, into InfrastructureError, which names the folder; an OSError passes unchanged.
     """
     from safetensors import SafetensorError
 

@@ -141,9 +141,11 @@ def test_nobody_else_can_read_it_unless_it_is_shared(tmp_path) -> None:
 
 def test_a_shared_cache_without_a_folder_is_refused(tmp_path, scripted, monkeypatch) -> None:
     shared = replace(declared(tmp_path), cache=Cache(shared=True))
-    (error,) = ask(CachedLM(scripted(lambda request: "a"), shared), REQUEST)
-    assert isinstance(error, UsageError)
-    assert "folder: ..." in str(error) and "LMPROG_SHARED_CACHE" in str(error)
+    for unset in (lambda: None, lambda: monkeypatch.setenv("LMPROG_SHARED_CACHE", "")):
+        unset()
+        (error,) = ask(CachedLM(scripted(lambda request: "a"), shared), REQUEST)
+        assert isinstance(error, UsageError)
+        assert "folder: ..." in str(error) and "LMPROG_SHARED_CACHE" in str(error)
     monkeypatch.setenv("LMPROG_SHARED_CACHE", str(tmp_path / "all"))
     assert ask(CachedLM(scripted(lambda request: "a"), shared), REQUEST)[0].text == "a"
     assert (tmp_path / "all" / "answers.sqlite").exists()

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from lmprog.compiler.plan import LM, AdapterReference, Fleet
 from lmprog.errors import UsageError
 from lmprog.lms.api import addresses, api_lm, fleet
 from lmprog.lms.api.access import Access
+from lmprog.lms.api.adapter_store import AdapterStore
 from lmprog.lms.api.failures import TryFailed
 from lmprog.lms.api.fleet import FIRST_OUT, MAX_OUT, SPREAD, Member, Servers, chosen
 from lmprog.lms.lm import Completion, Request
@@ -360,6 +362,17 @@ def test_adapters_are_copied_to_a_store_once_for_all_servers(pair, server, adapt
     assert system.cat_file(f"{root}/{NAME}/adapter_model.safetensors") == WEIGHTS
     asyncio.run(api_lm(program.lms["remote"]).unload(AdapterReference(adapter)))
     assert not system.exists(f"{root}/{NAME}")
+
+
+def test_a_copy_that_is_gone_from_the_store_is_no_failure(adapter, tmp_path) -> None:
+    place = SimpleNamespace(read=str(tmp_path / "store"), write=str(tmp_path / "store"))
+    store = AdapterStore(SimpleNamespace(id="remote", adapter_store=place))
+
+    async def copied_and_removed() -> None:
+        shutil.rmtree(await store.place(AdapterReference(adapter), NAME))
+        await store.remove(NAME)
+
+    asyncio.run(copied_and_removed())
 
 
 def test_a_store_that_cannot_be_opened_says_so(pair, adapter) -> None:

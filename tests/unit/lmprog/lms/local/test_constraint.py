@@ -15,7 +15,20 @@ pytest.importorskip("llguidance", reason="needs the extra 'local'")
 from lmprog.compiler.plan import Field  # noqa: E402
 from lmprog.compiler.replies import formats  # noqa: E402
 from lmprog.compiler.replies.reading import read  # noqa: E402
-from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, JSON, STR, Enum, ListOf, Object, Optional, mismatch  # noqa: E402
+from lmprog.compiler.types.lattice import (  # noqa: E402
+    BOOL,
+    FLOAT,
+    INT,
+    JSON,
+    MESSAGES,
+    STR,
+    Enum,
+    ListOf,
+    Object,
+    Optional,
+    mismatch,
+)
+from lmprog.compiler.types.python_reference import reference  # noqa: E402
 from lmprog.errors import UsageError  # noqa: E402
 from lmprog.lms.lm import Request  # noqa: E402
 from lmprog.lms.local import LocalLM, shared  # noqa: E402
@@ -120,6 +133,28 @@ def test_what_would_be_forgiven_or_misread_is_not_allowed(lm, grammars, format: 
             return
         constraint.advance(token)
     pytest.fail(f"{written!r} is allowed")
+
+
+MODEL = """
+from typing import Any, Literal
+from pydantic import BaseModel, Field
+class Order(BaseModel):
+    count: int = Field(ge=0, le=9)
+    parts: dict[str, int]
+    more: dict[str, Any] = Field(description="anything")
+    other: Any = Field(description="anything")
+    unit: Literal[1, "a"]
+"""
+
+
+def test_a_pydantic_model_and_turns_have_grammars(lm, tmp_path) -> None:
+    (tmp_path / "models_of_orders.py").write_text(MODEL)
+    model = reference("./models_of_orders.py:Order", tmp_path)
+    order = Object((("order", Object((("count", INT),), "Order", model)), ("turns", MESSAGES)))
+    rest = ', "parts": {"a": 1}, "more": {"b": [2]}, "other": null, "unit": "a"}, "turns": [{"role": "user", "content": "x"}]}'
+    for count, fits in (("9", True), ("10", False), ("-1", False)):
+        ids = lm.reply_ids(f'{{"order": {{"count": {count}{rest}')
+        assert lm.may_say("json", order, ids) == fits
 
 
 def test_an_enum_that_holds_the_end_of_its_section_is_written_escaped(lm, grammars) -> None:

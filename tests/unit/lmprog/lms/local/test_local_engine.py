@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 
 from lmprog.aio.threads import in_thread  # noqa: E402
+from lmprog.compiler.plan import AdapterReference  # noqa: E402
 from lmprog.errors import LmprogError  # noqa: E402
 from lmprog.lms.lm import Completion, Request  # noqa: E402
 from lmprog.lms.local import LocalLM, _Pieces, attention, shared, wave  # noqa: E402
@@ -264,6 +265,24 @@ def test_a_prompt_that_is_all_head_shares_none() -> None:
 def test_an_unknown_parameter_is_refused_by_name() -> None:
     with pytest.raises(LmprogError, match="params: logit_bias is not known"):
         asyncio.run(shared("embedded/smollm2-135m").complete(Request([], {"logit_bias": {}})))
+
+
+def test_what_one_request_lacks_is_no_failure_of_its_neighbours(monkeypatch, tmp_path) -> None:
+    lm = LocalLM(shared("embedded/smollm2-135m").weights)
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}one"
+    monkeypatch.setattr(lm.weights.tokenizer, "chat_template", refusing)
+
+    def request(role: str, adapter: AdapterReference | None = None) -> Request:
+        return Request(({"role": role, "content": "one"},), {"max_tokens": 1}, adapter=adapter)
+
+    async def ask() -> list[object]:
+        asked = [request("user"), request("system"), request("user", AdapterReference(tmp_path))]
+        return await asyncio.gather(*map(lm.complete, asked), return_exceptions=True)
+
+    good, refused, lacking = asyncio.run(ask())
+    assert isinstance(good, Completion)
+    assert isinstance(refused, LmprogError) and "takes no such messages: no system here; change" in str(refused)
+    assert isinstance(lacking, LmprogError) and "there is no adapter in" in str(lacking)
 
 
 @pytest.mark.parametrize(
