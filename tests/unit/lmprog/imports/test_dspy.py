@@ -174,7 +174,7 @@ def test_a_key_behind_the_name_of_its_variable_is_not_shown(tmp_path: Path) -> N
     path = tmp_path / "a.py"
     path.write_text('import os\nos.environ.setdefault("OPENAI_API_KEY", "quiet words")\n')
     file = DspyFile(path)
-    assert file.source(file.tree.body[1]) == 'os.environ.setdefault("OPENAI_API_KEY", "***")'
+    assert file.source(file.tree.body[1]) == 'os.environ.setdefault("OPENAI_API_KEY", ***)'
 
 
 def test_loops_cannot_grow_beyond_bounds(write: Write) -> None:
