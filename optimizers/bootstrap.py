@@ -77,9 +77,10 @@ class Bootstrap:
         return 0
 
     def optimize(self, task: Task) -> Candidate:
-        """Return the demos with the best mean score on the choosing dev rows, as a change to the program; START, no change,
-        where none beats the program as it is, or no run is solved and no row labelled. Raises ProviderError where outages
-        left nothing to score, and BudgetExceeded before any candidate is scored."""
+        """Return the demos with the best mean score on the choosing dev rows, as a change to the program; START, no
+        change, where none beats the program as it is, or no run is solved and no row labelled. Raises ProviderError
+        where outages left nothing to score, and BudgetExceeded where the budget ends before the program as it is was
+        scored; where it ends later, the best so far is returned."""
         from lmprog.aio.loops import run_async
 
         return run_async(lambda: self._search(task))

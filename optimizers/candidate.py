@@ -64,7 +64,8 @@ class Candidate:
     def then(self, later: Candidate) -> Candidate:
         """Return one change that has the effect of this one followed by `later`.
 
-        An ensemble in `later` replaces the words of this one, since each of its members has words of its own.
+        An ensemble in `later` replaces the words of this one, since each of its members has words of its own; the
+        weights of this one stay.
         """
         if later.ensemble:
             return replace(self.weights, ensemble=later.ensemble)
@@ -92,7 +93,8 @@ class Candidate:
 
     @cached_property
     def digest(self) -> str:
-        """The first 16 hexadecimal digits of a hash of the change; equal changes have equal digests."""
+        """The first 16 hexadecimal digits of a hash of the change, of an adapter by its path and its own digest; equal
+        changes have equal digests."""
         return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def as_json(self) -> dict[str, Any]:
@@ -111,7 +113,8 @@ class Candidate:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Candidate:
-        """Return the change in a dictionary that `as_json` wrote. Fields that it lacks are empty."""
+        """Return the change in a dictionary that `as_json` wrote. Fields that it lacks are empty; raises TypeError for
+        one of another name."""
         return Candidate(**values)
 
 

@@ -39,7 +39,8 @@ class Scored:
 
     @property
     def usable(self) -> bool:
-        """True where so few rows were lost to outages that the candidate may be chosen by its score on the other rows."""
+        """True where so few rows were lost to outages (at most 5%) that the candidate may be chosen by its score on the
+        other rows."""
         return not outages.too_many(len(self.values), self.rows)
 
 
@@ -73,12 +74,13 @@ class CandidateEvaluator:
     async def evaluate(
         self, candidate: Candidate, rows: int | None = None, parents: Sequence[Candidate] = (START,)
     ) -> Scored | None:
-        """Score a candidate on the first `rows` rows of the evaluator (None: on all), and return all its scores; rows that it
-        was run on before, also those lost to outages, are not run again.
+        """Score a candidate on the first `rows` rows of the evaluator (None: on all), and return all its scores, those
+        on further rows too; rows that it was run on before, also those lost to outages, are not run again.
 
-        Return None where a check or a filter rejects the candidate, and then it is never run. `parents` are the candidates that
-        it was derived from. Raises ProviderError where outages left none of the new rows with a score, MetricFailed where
-        the metric raised on every row of the start, and BudgetExceeded.
+        Return None where a check or a filter rejects the candidate, and then it is never run. `parents` are the
+        candidates that it was derived from. Raises ProviderError where outages left none of the new rows with a score,
+        MetricFailed where the metric raised on every row of the start (on those of another candidate the score is the
+        lowest), and BudgetExceeded.
         """
         wanted = len(self.rows) if rows is None else rows
         digest = candidate.digest
@@ -94,10 +96,11 @@ class CandidateEvaluator:
         return known
 
     async def evaluate_all(self, candidates: Sequence[Candidate], rows: int | None = None) -> list[Scored | None]:
-        """Score candidates on the first `rows` rows (None: on all) as `evaluate` does, `at_once` of them at the same time;
-        return their scores in the order of `candidates`, None for a rejected one. Their parent is the start.
+        """Score candidates on the first `rows` rows (None: on all) as `evaluate` does, `at_once` of them at the same
+        time; return their scores in the order of `candidates`, None for a rejected one. Their parent is the start.
 
-        The scores, and their order in the journal, do not depend on which run ends first.
+        The scores, and their order in the journal, do not depend on which run ends first. Raises what `evaluate`
+        raises; the candidates at work beside the one that fails are then cancelled.
         """
         found: list[Scored | None] = []
         for first in range(0, len(candidates), self.at_once):
@@ -172,8 +175,9 @@ class CandidateEvaluator:
         return mean(found) if found else float("-inf")
 
     def mean_with(self, module: str, instructions: str | None) -> float | None:
-        """Return the mean score of the candidates in which `module` has these instructions (None: those of the start), on the
-        rows that all candidates were run on; None where there is no such candidate.
+        """Return the mean score of the candidates in which `module` has these instructions (None: those of the start),
+        on the rows that all candidates were run on; None where there is no such candidate, and minus infinity where
+        outages left one without a score on these rows.
         """
         rows = min((scored.rows for scored in self.scored.values()), default=0)
         having = [
@@ -184,8 +188,8 @@ class CandidateEvaluator:
         return sum(having) / len(having) if having else None
 
     def ranked(self, rows: int) -> list[Candidate]:
-        """Return the candidates, without the start, that were run on at least `rows` rows, the best first by their mean on
-        the first `rows` rows; those that too many outages cut are left out."""
+        """Return the candidates, without the start, that were run on at least `rows` rows, the best first by their mean
+        on the first `rows` rows, of equal ones the earlier first; those that too many outages cut are left out."""
         found = [
             scored.candidate
             for scored in self.scored.values()
@@ -195,8 +199,8 @@ class CandidateEvaluator:
 
     @property
     def best(self) -> Scored:
-        """The best of the candidates that were scored on the most rows; the start, which must have been scored, where it is
-        no worse on the same rows."""
+        """The best of the candidates that were scored on the most rows; the start, which must have been scored on as
+        many, where it is no worse on these rows."""
         start = self.scored[START.digest]
         most = self._most
         ranked = self.ranked(most)
@@ -227,7 +231,7 @@ class CandidateEvaluator:
 
         First the start and the finalists are run on the rows that they were not scored on yet, and with `repeats` above
         1 on all rows again. Finalists are the `finalists` candidates with the highest means among those that were
-        scored on the most rows.
+        scored on the most rows. Raises what `evaluate` raises; `best_so_far` then has the best without further runs.
         """
         chosen = self.ranked(self._most)[:finalists]
         await self.evaluate_all([START, *chosen])
@@ -288,7 +292,8 @@ class CandidateEvaluator:
         return await self._run(candidate, rows, "search", first, 1, RunOptions(seed=self.task.seed))
 
     def program_of(self, candidate: Candidate) -> Program:
-        """Return the stage's program with a candidate applied, which is the one that is run to score it."""
+        """Return the stage's program with a candidate applied, which is the one that is run to score it. Raises
+        SpecError where the compiler refuses it."""
         return self.task.program.with_candidate(candidate)
 
     async def _run(
@@ -319,7 +324,7 @@ def _first(scored: Scored, rows: int) -> Scored:
 
 
 def on_both(before: Values, after: Values) -> tuple[list[float], list[float]]:
-    """Return the scores before and after of the rows that have both, as two lists in the same order."""
+    """Return the scores before and after of the rows that have both, as two lists in the order of `before`."""
     both = [row for row in before if row in after]
     return [before[row] for row in both], [after[row] for row in both]
 

@@ -28,8 +28,8 @@ class Filter(Protocol):
 
 
 class Checks:
-    """A filter that rejects what the compiler refuses as a change to `program`: words that do not fit the context, demos of
-    the wrong type, and so on. The reason is the text of the findings.
+    """A filter that rejects what the compiler refuses as a change to `program`: words that do not fit the context,
+    demos of the wrong type, and so on; warnings reject nothing. The reason is the text of the findings.
     """
 
     def __init__(self, program: Program) -> None:
@@ -45,7 +45,8 @@ class Checks:
 
 class Leaks:
     """A filter that rejects instructions which quote one of the rows `dev`: at least WORDS (6) words of one value in
-    succession, or a whole shorter value of LETTERS (16) characters or more. Demos and layouts are not looked at.
+    succession, or a whole shorter value of LETTERS (16) characters or more, whatever the case and punctuation. Demos
+    and layouts are not looked at.
 
     Words that also stand in the train rows or in the program are no leak. A proposer is shown no dev row, but its model
     may have learnt the data.

@@ -24,8 +24,9 @@ def words_of(trees: Sequence[StageTree], came_to: Sequence[Candidate], rows: int
     """Return the words, as changes to the program as written, of the candidates that were scored on all `rows` choosing
     rows.
 
-    `trees` are the candidates of each stage, `came_to` the stages' results in the same order. The last result comes first,
-    the others follow by their scores; equal changes are listed once.
+    `trees` are the candidates of each stage, `came_to` the stages' results in the same order. The last result comes
+    first, whatever it was scored on (START without any stage), the others follow by their scores, the best first; equal
+    changes are listed once.
     """
     best = came_to[-1].words if came_to else START
     scored: list[tuple[float, Candidate]] = []

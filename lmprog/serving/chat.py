@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Send
 
 from lmprog.compiler.plan import Plan
@@ -90,8 +90,8 @@ class ChatAnswer:
         return {name: messages if self._plan.inputs[name].type == MESSAGES else _last_text(messages)}
 
     def tags(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the entries of `metadata` of the request, with its `user`, as tags by name, unchecked; empty where it has
-        neither. Raises Refused where `metadata` is no object."""
+        """Return the entries of `metadata` of the request, with its `user` in place of one among them, as tags by name,
+        unchecked; empty where it has neither, or null. Raises Refused where `metadata` is no object."""
         given = body.get("metadata") or {}
         if not isinstance(given, Mapping):
             raise _wrong("`metadata` is an object of texts")
@@ -113,11 +113,12 @@ class ChatAnswer:
                 await self._say(piece)
 
     async def end(self, result: Result, id: str, seconds: float) -> Response | None:
-        """Return the response with the run's outputs, or with the calls of the client's tools, whose turns are then kept in
-        `waiting`; for a stream send what is left of it and return None.
+        """Return the response with the run's outputs, or with the calls of the client's tools, whose turns are then
+        kept in `waiting`; for a stream send what is left of it and return None.
 
-        `id` is the run's, `seconds` the time that it took, which the response does not have. Raises Refused where the answer
-        does not go on from what was streamed, and ValueError for a number that is not finite.
+        `id` is the run's, `seconds` the time that it took, which the response does not have. Raises Refused where the
+        answer does not go on from what was streamed, and ValueError, TypeError or RecursionError for outputs that are
+        no JSON, before more of a stream is sent.
         """
         outputs = result.outputs or {}
         used = usage_of(result)
@@ -134,7 +135,7 @@ class ChatAnswer:
             said = {"content": None, "tool_calls": calls} if calls else {"content": text}
             choice = {"index": 0, "message": {"role": "assistant", **said, "refusal": None}, "finish_reason": finish}
             body = {"choices": [{**choice, "logprobs": None}], "usage": usage}
-            return JSONResponse(self._object("chat.completion") | body)
+            return Response(as_line(self._object("chat.completion") | body), media_type="application/json")
         text = self._sent if calls else text
         if not text.startswith(self._sent):
             raise Refused("program", "outputs", "the answer turned out otherwise than what was sent of it")

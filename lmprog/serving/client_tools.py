@@ -25,12 +25,13 @@ MAX_CHARACTERS = 64_000_000
 
 
 def client_tools(plan: Plan, conversation: str, body: Mapping[str, Any], waiting: WaitingTurns) -> ClientTools | None:
-    """Return the tools of a chat request's `body` for the one agent that goes on from the input `conversation`, with no offers
-    where the body has no tools or `tool_choice: none`; None where there is no such agent, or there are several, and the body
-    has no tools.
+    """Return the tools of a chat request's `body` for the one agent that goes on from the input `conversation`, with no
+    offers where the body has no tools or `tool_choice: none`; None where there is no such agent, or there are several,
+    and the body has no tools.
 
-    `waiting` puts back the agent's turns of earlier runs. Raises Refused for tools that cannot be offered, also for lack of an
-    agent, and for a `tool_choice` or `parallel_tool_calls` that an agent does not follow.
+    `waiting` puts back the agent's turns of earlier runs. Raises Refused for any tools where there is no such agent or
+    several, for a tool of a wrong form or with a name that is taken, and for a `tool_choice` or `parallel_tool_calls`
+    that an agent does not follow.
     """
     agents = dict(_agents(plan, conversation))
     given = body.get("tools") or []
@@ -54,9 +55,10 @@ def client_tools(plan: Plan, conversation: str, body: Mapping[str, Any], waiting
 
 
 def with_calls_answered(messages: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the messages in their order, those with tool calls with a `content` (null), which OpenAI's clients may leave
-    out there. Raises Refused where a call has a wrong form, or no result in the messages behind it, and where a result names
-    no call."""
+    """Return the messages in their order, those with tool calls with a `content` (null), which OpenAI's clients may
+    leave out there. Raises Refused where a call has a wrong form, or no result in the messages of the role `tool` that
+    follow its turn at once, and where a message of that role has no `tool_call_id`; a result of an unknown call
+    passes."""
     found: list[Mapping[str, Any]] = []
     for position, message in enumerate(messages):
         calls = message.get("tool_calls")
@@ -93,9 +95,9 @@ class WaitingTurns:
         self._kept: dict[str, str] = {}
 
     def keep(self, run: str, made: ClientCalls) -> list[dict[str, Any]]:
-        """Keep the agent's turns of the run with the id `run`, and drop the oldest runs beyond the limit; return the
-        client's calls in OpenAI's form (`id`, `type`, `function`), in their order, each with an id that is made from the
-        run's."""
+        """Keep the agent's turns of the run with the id `run`, and drop the oldest runs beyond the limit, or this one
+        too where it alone is beyond it; return the client's calls in OpenAI's form (`id`, `type`, `function`), in their
+        order, each with an id that is made from the run's."""
         ids = [f"{PREFIX}{run}_{position}" for position in range(len(made.calls))]
         own = {id: call.id for id, call in zip(ids, made.calls, strict=True)}
         self._kept[run] = json.dumps([made.turns, own])
@@ -108,9 +110,9 @@ class WaitingTurns:
         ]
 
     def restored(self, messages: Messages) -> Messages:
-        """Return an agent's messages with each assistant's turn that repeats the calls of a kept run replaced by all the
-        agent's turns of that run, and the results behind it under the ids that the LM gave its calls; other messages, also
-        those of runs that were dropped, stay as they are."""
+        """Return an agent's messages with each assistant's turn that has the ids of the calls of a kept run replaced by
+        all the agent's turns of that run, which stays kept, and the results behind it under the ids that the LM gave
+        its calls; other messages, also those of runs that were dropped, stay as they are."""
         found: list[Mapping[str, Any]] = []
         known: dict[str, str] = {}
         for message in messages:
@@ -120,7 +122,7 @@ class WaitingTurns:
             if ids and ids == list(own):
                 found += turns
                 known |= own
-            elif message.get("tool_call_id") in known:
+            elif message.get("role") == "tool" and message["tool_call_id"] in known:
                 found.append({**message, "tool_call_id": known[message["tool_call_id"]]})
             else:
                 found.append(message)

@@ -8,8 +8,8 @@ from lmprog.serving.refusals import Refused
 
 
 class Gate:
-    """A limit of runs: an async context manager that each run enters, with at most `running` inside and `waiting` more that
-    wait to enter.
+    """A limit of runs: an async context manager that each run enters, with at most `running` inside and `waiting` more
+    that wait to enter, first come, first served.
 
     For further runs entering raises Refused (busy) at once.
     """

@@ -92,7 +92,8 @@ def feedback_schema(plan: Plan) -> dict[str, Any]:
 
 
 def outputs_schema(plan: Plan) -> dict[str, Any]:
-    """Return the JSON schema of an object with the program's outputs by name.
+    """Return the JSON schema of an object with the program's outputs by name, all of them required (an optional one may
+    be null).
 
     That is the field `outputs` of the answer to `POST /run`, which has other fields too, and the whole structured
     result of the MCP tool.

@@ -16,8 +16,8 @@ HEADER = "lmprog-tags"
 
 
 def tags_of(request: Request, others: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags of a request by name: those of its header `lmprog-tags`, and those of its body (`others`, unchecked),
-    which tags of the header with the same name replace.
+    """Return the tags of a request by name: those of its header `lmprog-tags` (pairs as `session=abc, user=7`), and
+    those of its body (`others`, unchecked), which tags of the header with the same name replace.
 
     Raises Refused where the header has another form, or the tags cannot be sent with a trace.
     """

@@ -20,8 +20,9 @@ from lmprog.state.json_lines import as_line
 
 
 class RunAnswer:
-    """The response to one `POST /run`, as JSON or as a stream of events, an `Answer` of `running.py`. Raises Refused for an
-    unknown value of the address's parameter `stream`."""
+    """The response to one `POST /run`, as JSON or as a stream of events, an `Answer` of `running.py`. Raises Refused
+    where the address's parameter `stream` is not 0, 1 (as the header `Accept: text/event-stream` says too) or
+    fields."""
 
     def __init__(self, plan: Plan, request: Request, send: Send, id: str) -> None:
         kind = _stream_asked_for(request)
@@ -43,8 +44,8 @@ class RunAnswer:
         await self._stream.begin()
 
     async def tell(self, event: Event) -> None:
-        """Send an event of the run to the client of a stream: a call that has ended (without the text of its error), or a
-        piece of a reply; with `stream=fields` the pieces of outputs that it adds, in its place."""
+        """Send an event of the run to the client of a stream: a call that has ended (without the text of its error), or
+        a piece of a reply; with `stream=fields`, in place of the latter, the pieces of outputs that it adds, if any."""
         plain: dict[str, Any] = {"path": event.path, "module": event.module, "attempt": event.attempt}
         if isinstance(event, CallEnded):
             ended = {"tool": event.tool, "seconds": round(event.seconds, 6), "failed": event.error is not None}
@@ -73,7 +74,7 @@ class RunAnswer:
         return None
 
     async def refuse(self, refused: Refused) -> Response | None:
-        """Return an error response; for a stream send the error as its last event and return None."""
+        """Return an error response; where a stream has begun, send the error as its last event and return None."""
         if not self._stream.begun:
             return refused.response
         await self._event("error", refused.body)

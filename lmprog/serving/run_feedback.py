@@ -19,9 +19,10 @@ from lmprog.traces.feedback import WrongFeedback, checked, find_run, keep
 
 
 async def feedback(running: Running, request: Request) -> Response:
-    """Store the feedback in the body of the request, on the run whose id the path has (that of a chat completion too), in
-    the file beside the server's trace; return a response with what was stored, or an error response: without a trace, for a
-    run that it does not hold, for feedback that does not fit, and where the file cannot be written."""
+    """Store the feedback in the body of the request, on the run whose id the path has (that of a chat completion too),
+    in the file beside the server's trace; return a response with it (without earlier feedback), or an error response:
+    without a trace, for a run that it does not hold, for feedback that does not fit, and where the file cannot be
+    written."""
     try:
         if running.trace is None:
             raise Refused("no_trace")

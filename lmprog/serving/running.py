@@ -77,7 +77,7 @@ class Answer(Protocol):
         """
 
     async def refuse(self, refused: Refused) -> Response | None:
-        """Return an error response; for a stream send the error as its end and return None."""
+        """Return an error response; where a stream has begun, send the error as its end and return None."""
 
 
 @dataclass

@@ -31,9 +31,10 @@ def listening(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=2048)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for a name with an empty or too long part
+        said = getattr(error, "strerror", None) or error
         raise InfrastructureError(
-            f"{host}:{port} cannot be listened on: {error.strerror or error}; say another --port or --host"
+            f"{host}:{port} cannot be listened on: {said}; say another --port or --host"
         ) from None
 
 
@@ -123,8 +124,8 @@ async def warm(program: Program, ready: asyncio.Event) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which ends gracefully on the first signal and at once on the second; `ended_by` is that signal
-    (None: none came yet)."""
+    """uvicorn's server, which ends gracefully on the first signal and at once on the second; `ended_by` is the first
+    signal (None: none came yet)."""
 
     ended_by: signal.Signals | None = None
 
@@ -157,6 +158,6 @@ class Server(uvicorn.Server):
         click.echo("stopping: runs in flight may finish; another signal cuts them short", err=True)
 
     def end_if_failed(self, warming: asyncio.Task[None]) -> None:
-        """End the server where loading the LMs (the ended task `warming`) has failed."""
+        """End the server at once where loading the LMs (the ended task `warming`) has failed."""
         if not warming.cancelled() and warming.exception() is not None:
             self.should_exit = self.force_exit = True

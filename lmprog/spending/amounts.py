@@ -8,7 +8,7 @@ from lmprog.spending.budget import Spent
 
 
 def spending(spent: Spent, limits: Mapping[str, float]) -> str:
-    """Return the amounts spent and what is left of each of the `limits` by name, as a text such as
+    """Return the calls, tokens and dollars spent, and what is left of each of the `limits` by name, as a text such as
     `spent 350 calls, 41,000 tokens, $0.0213; left 150 calls`.
 
     Dollars are shown where any are spent, and the second part where there is a limit.

@@ -82,10 +82,10 @@ class Budget:
 
     A call reserves the most that it can cost until its reply is there. A call that does not fit beside the calls in
     flight waits for them; it is refused when it does not fit alone. An amount without a bound (a reply without
-    `max_tokens`, an unknown price) is taken to be the largest seen so far. Replies that the response cache `answers`
-    took from earlier processes count as if they were requested, so that a resumed run stops where the first would have
-    stopped. A budget may be shared by threads. Raises UsageError for a limit of another name, and for one that is not a
-    number (nan).
+    `max_tokens`, the price of an LM without a declaration) is taken to be the largest seen so far, 0 at first. Replies
+    that the response cache `answers` took from earlier processes count as if they were requested, so that a resumed run
+    stops where the first would have stopped. A budget may be shared by threads. Raises UsageError for a limit of
+    another name, and for one that is not a number (nan).
     """
 
     def __init__(self, limits: Mapping[str, float], spent: Spent | None = None, answers: Answers | None = None) -> None:
@@ -114,20 +114,21 @@ class Budget:
         return now
 
     def meter(self, lm: LM, declared: Declared | None = None) -> LM:
-        """Return an LM that sends its requests to `lm` as `complete` does, and counts them in this budget; `declared` is the LM
-        as the spec declares it, with its prices (None: unknown).
+        """Return an LM that sends its requests to `lm` as `complete` does, and counts them in this budget; `declared`
+        is the LM as the spec declares it, with its prices (None: unknown).
 
-        Its calls raise BudgetExceeded where their largest possible cost could exceed the budget.
+        Its calls raise what `complete` raises.
         """
         return _Metered(lm, self, declared)
 
     async def complete(self, lm: LM, request: Request, declared: Declared | None = None) -> Completion:
-        """Send a request to `lm`, or take its reply from `answers`, when the budget has room for it; return the reply and
-        count the call, and the tokens and dollars that the reply's `usage` states. A call that fails counts too.
+        """Send a request to `lm`, or take its reply from `answers`, when the budget has room for it; return the reply
+        and count the call, and the tokens and dollars that the reply's `usage` states. A call that fails counts too,
+        without tokens.
 
         `declared` is the LM as the spec declares it, with its prices (None: unknown). Raises BudgetExceeded where the
-        largest possible cost of the call could exceed the budget, UsageError where a limit in `usd` meets an LM of unknown
-        price, and what `lm` raises.
+        largest possible cost of the call could exceed the budget, UsageError where a limit in `usd` meets an LM of
+        unknown price, and what `lm` raises.
         """
         most = self._most(request, declared)
         while True:

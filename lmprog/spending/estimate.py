@@ -32,7 +32,7 @@ class Part:
 
     @property
     def lm_calls(self) -> int:
-        """The number of LM calls."""
+        """The number of LM calls, rounded to a whole one."""
         return round(sum(ask.calls for ask in self.asks))
 
     @property
@@ -101,13 +101,14 @@ class Forecast:
 
     @property
     def estimated_in_all(self) -> Part:
-        """The sum of the estimates of all parts (stages and scorings); an amount is None where that of a part is."""
+        """The sum of the estimates of all parts (stages and scorings), as a part named `in all`; an amount is None
+        where that of a part is."""
         return _in_all(self.estimated)
 
     @property
     def unknown(self) -> list[str]:
-        """The reasons why a sum of the worst case is unknown, one sentence each, with what to write in the spec; empty where
-        all are known."""
+        """The reasons why the tokens or the cost of the worst case are unknown, one sentence each, with what to write
+        in the spec; empty where both are known, even if the time is not."""
         found: dict[str, None] = {}
         for ask in self.in_all.asks:
             if ask.calls:

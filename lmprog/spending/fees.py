@@ -67,8 +67,8 @@ class TrainingFee:
         return f"${1e6 * self.usd_per_token:g} for a million tokens of training {self.model}, {source} price"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fee as a dictionary: `lm` (its id), `model`, `tokens`, `usd` and `price` (its source in words); a
-        value that is unknown is None."""
+        """Return the fee as a dictionary: `lm` (its id), `model`, `tokens` and `usd` (both at most) and `price`
+        (`basis`); a value that is unknown is None."""
         return {
             "lm": self.lm.id,
             "model": self.model,

@@ -126,8 +126,8 @@ def usual(site: Site, rows: Sequence[Mapping[str, Any]], calls: float, longest: 
 
 
 def arguments(site: Site, row: Mapping[str, Any], *, longest: bool) -> dict[str, Any]:
-    """Return the inputs of a module's call, by name, for one data row; an input of the program that the row lacks has its
-    default, and the result of a search is the longest with `longest`, else a usual one.
+    """Return the inputs of a module's call, by name, for one data row; an input of the program that the row lacks has
+    its default, or None, and the result of a search is the longest with `longest`, else a usual one.
 
     Raises EvaluationError where they depend on more, such as the output of an earlier module.
     """

@@ -63,7 +63,8 @@ class CallBound:
 
     @property
     def usd(self) -> float | None:
-        """The cost of all the calls in US dollars; None where the price or the tokens are unknown, and 0 where the price is."""
+        """The cost of all the calls in US dollars: 0 where the price is 0, else None where the price or the tokens are
+        unknown."""
         price = model_table.limits(self.lm)
         if price.prompt_usd is None or price.completion_usd is None:
             return None
@@ -98,14 +99,14 @@ def asks(plan: Plan, rows: Sequence[Mapping[str, Any]], growth: Growth) -> list[
 
 
 def longest_reply(lm: LM) -> int | None:
-    """Return the most tokens that a reply of the LM can have, by its `max_tokens`, else its model's limit or context; None
-    where nothing limits it."""
+    """Return the most tokens that a reply of the LM can have, by its `max_tokens`, else its model's limit, else its
+    context; None where nothing limits it."""
     known = model_table.limits(lm)
     return reply_limit_of(lm) or known.reply or known.context
 
 
 def tokens(text: str) -> int:
-    """Return an upper bound of the tokens of a text, by its bytes."""
+    """Return an upper bound of the tokens of a text: half of its bytes in UTF-8, and one more."""
     return len(text.encode(errors="replace")) // BYTES_PER_TOKEN + 1
 
 

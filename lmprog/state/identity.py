@@ -182,8 +182,8 @@ def _change(key: str, before: SourceDigests, now: SourceDigests) -> str:
 
 
 def in_words(found: list[str]) -> str:
-    """Return the first four of the phrases `found`, which `changes` returned, joined by commas, and how many more there
-    are."""
+    """Return the first four of the phrases `found`, which `changes` returned, joined by commas, with ` and 3 more`
+    where there are three more; empty where there is none."""
     shown = ", ".join(found[:4])
     return shown if len(found) <= 4 else f"{shown} and {len(found) - 4} more"
 

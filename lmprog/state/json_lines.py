@@ -46,9 +46,10 @@ def read_objects(
 ) -> Iterator[dict[str, Any]]:
     """Yield the JSON objects of a file, one a line, without their `version` field.
 
-    A line that is torn (no line break ends it), blank, no JSON object, equal to an earlier line that was yielded, or not
-    `valid` (None: all are) is left out and added to `passed_over` (None: it is dropped). Raises UsageError for a line of
-    another version of the format, and OSError where the file cannot be opened.
+    A line that is torn (no line break ends it), blank, no JSON object, equal to an earlier line that was yielded
+    (`duplicated`), or not `valid` (None: all are; `of no known form`) is left out and added to `passed_over` (None: it
+    is dropped). A line without a version is read. Iterating raises UsageError for a line of another version of the
+    format, and OSError where the file cannot be opened.
     """
     skipped = passed_over if passed_over is not None else PassedOver()
     seen: set[bytes] = set()
@@ -95,7 +96,7 @@ def require_version(version: Any, path: Path) -> None:
 
 def as_line(value: Any) -> bytes:
     """Return a value as one line of JSON in UTF-8, with its line break; half a surrogate pair is written as an escape
-    (`\\ud800`).
+    (`\\ud800`), numbers that are not finite as NaN or Infinity, and what JSON has no form for as its `str`.
     """
     return json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n"
 

@@ -74,7 +74,8 @@ class Origin:
     settings: Settings = field(default_factory=Settings)
 
     def write(self, path: Path, *, private: bool = False) -> None:
-        """Write the origin as JSON to a file, whole or not at all; with `private` only the file's owner may read it."""
+        """Write the origin as JSON to a file, whole or not at all, its settings as they are (see `without_secrets`);
+        with `private` only the file's owner may read it."""
         write_whole(path, json.dumps({"version": VERSION, **asdict(self)}, indent=2) + "\n", private=private)
 
 
@@ -100,5 +101,6 @@ def read_origin(path: Path) -> Origin | None:
 
 
 def beside(out: Path) -> Path:
-    """Return the path of the file that stores the origin of the results file `out`: `NAME.meta.json` in the same folder."""
+    """Return the path of the file that stores the origin of the results file `out`: `NAME.meta.json` in the same
+    folder, as `out.jsonl.meta.json`."""
     return out.with_name(f"{out.name}.meta.json")

@@ -26,12 +26,12 @@ CUT = "the command was cut off after this row had called a tool that writes"
 class OutFile:
     """The file of the outputs of a run over rows; a context manager, and the only writer of the file.
 
-    A row has a line `{"row", "outputs", "error"}`, with `"wrote": true` where it failed after a call of a tool that writes,
-    and with `"recovered"`, a list of failures, where steps failed and were answered by their `on_error`.
-    Rows without a line, or whose line has an error, are still to be run; those with `wrote` only with `repeat_writes`. New
-    lines are appended, so that nothing is lost by a kill; when the file is closed it gets one line for each row, in the
-    order of the rows. Raises UsageError for a file that no run has written, or that was begun from other sources, and
-    WriterLocked while another process writes it.
+    A row has a line `{"row", "outputs", "error"}`, with `"wrote": true` where it failed after a call of a tool that
+    writes, and with `"recovered"`, a list of failures, where steps failed and were answered by their `on_error`. Rows
+    without a line, or whose line has an error, are still to be run; those with `wrote` only with `repeat_writes`. New
+    lines are appended, so that nothing is lost by a kill; when the file is closed, after an error too, it gets one line
+    for each row that has one, in the order of the rows. Making it raises UsageError for a file that no run has written,
+    or that was begun from other sources, and WriterLocked while another process writes it.
     """
 
     def __init__(
@@ -160,7 +160,8 @@ class OutFile:
         return bytes(not good and row not in held for row, good in enumerate(self._good))
 
     def before_write(self, row: int | str) -> None:
-        """Append a line that marks the row with the number `row` as cut off, once; a later line of the row replaces it.
+        """Append a line that marks the row with the number `row` (never a text) as cut off, once; a later line of the
+        row replaces it.
 
         It is called before each call of a tool that writes, so that a killed command leaves the mark. Raises UsageError
         where a source file of the run has changed since it began.

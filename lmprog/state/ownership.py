@@ -28,12 +28,12 @@ class WriterLocked(InfrastructureError):
 @contextlib.contextmanager
 def exclusive_writer(path: Path, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock of the file or folder at `path`, which need not exist, inside the block. Raises WriterLocked where
-    another process still holds it after `wait` seconds.
+    another process, or another part of this one, still holds it after `wait` seconds.
 
     Other names of the same file (links) mean the same lock. The lock is on a hidden file (in the folder, or beside the
-    file, whose folder is made) that holds the owner's process id; it is removed at the end, and one that a killed process
-    left behind locks nothing. Devices and pipes are not locked, nor anything on Windows or, with a warning, on a file
-    system without locks.
+    file, whose folder is made) that holds the owner's process id; it is removed at the end, and one that a killed
+    process left behind locks nothing. Devices and pipes are not locked, nor anything on Windows or, with a warning, on
+    a file system without locks.
     """
     whole = path.resolve()
     if fcntl is None or (whole.exists() and not (whole.is_file() or whole.is_dir())):

@@ -9,18 +9,19 @@ from pathlib import Path
 
 
 def module_file(name: str) -> Path | None:
-    """Return the source file of an importable module by its name, as `shop.tools`; None where it cannot be found or is not
-    a `.py` file. The packages around the module are imported."""
+    """Return the source file of an importable module by its name, as `shop.tools`; None where it cannot be found or is
+    not a `.py` file. The packages around the module are imported; where that fails, it is None too."""
     try:
         found = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
+    except Exception:  # the code of a package around it may raise anything
         return None
     return Path(found.origin) if found is not None and found.origin and found.origin.endswith(".py") else None
 
 
 def sources(file: Path) -> list[Path]:
-    """Return `file` and all Python files in its folder, or below, that it imports, directly or through others; `file` first,
-    the rest by name. Nothing is imported; a file that is no Python imports nothing.
+    """Return `file` and all Python files in its folder, or below, that it imports, directly or through others; `file`
+    first, even where it does not exist, the rest by name. Nothing is imported; a file that is no Python imports
+    nothing.
     """
     root = file.parent
     found: list[Path] = [file]

@@ -15,8 +15,8 @@ from lmprog.state.ownership import exclusive_writer
 class WholeResults:
     """A writer of JSON lines into `NAME.part`, which `keep` then moves to NAME; a context manager.
 
-    Lines of an interrupted command stay in `NAME.part`, and NAME stays as it was before; an empty `NAME.part` is removed
-    at the end. Raises WriterLocked while another process writes the same file.
+    Lines of an interrupted command stay in `NAME.part` until the next one empties it, and NAME stays as it was before;
+    an empty `NAME.part` is removed at the end. Raises WriterLocked while another process writes the same file.
     """
 
     def __init__(self, path: Path, origin: Origin, *, private: bool = False) -> None:

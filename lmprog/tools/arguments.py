@@ -11,7 +11,8 @@ from lmprog.compiler.types.lattice import mismatch
 
 
 def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
-    """Return a sentence for the LM that says what is wrong with the arguments (by name) of a tool call; None where they fit."""
+    """Return a sentence for the LM on the first argument (by name) of a tool call that is unknown, or missing, or does
+    not fit its type or its JSON schema (`against_schemas`); None where all fit."""
     for name in arguments:
         if name not in tool.parameters and not tool.open:
             return f"{tool.id} takes no argument {name!r}; it takes {', '.join(tool.parameters) or 'none'}"

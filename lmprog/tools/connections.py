@@ -30,8 +30,8 @@ class Connections:
         self._of_loop: PerLoop[dict[Hashable, _Kept]] = PerLoop(dict)
 
     async def get(self, key: Hashable, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """Return the open connection for `key` in the running event loop, opened by `opening` if there is none, or the last
-        has failed or was closed. Raises the errors of opening.
+        """Return the open connection for `key` in the running event loop, opened by `opening` if there is none, or the
+        last has failed or was closed; callers at the same time share one opening. Raises the errors of opening.
         """
         here = self._of_loop.get()
         kept = here.get(key)
@@ -52,7 +52,7 @@ class Connections:
             await kept.close()
 
     async def aclose(self) -> None:
-        """Close all connections that are open in the running event loop."""
+        """Close all connections that are open in the running event loop; errors of closing are dropped."""
         here = self._of_loop.get()
         open_here = [*here.values()]
         here.clear()
@@ -100,7 +100,8 @@ class _Kept:
             self._loop.call_soon_threadsafe(self.tell)
 
     async def close(self) -> None:
-        """Have the connection closed, and return when it is."""
+        """Have the connection closed, and return when it is; to be called in its event loop. Errors of closing are
+        dropped."""
         self.tell()
         await asyncio.wait([self._task])
 

@@ -91,11 +91,11 @@ class Draft:
 
 
 def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[Any]]:
-    """Return an HTTP tool as an async function that takes its arguments by name and returns its result. The function raises
-    ToolFailed for a refusal, and ToolUnreachable where no try reaches the server or it is overloaded.
+    """Return an HTTP tool as an async function that takes its arguments by name and returns its result. The function
+    raises ToolFailed for a refusal, and ToolUnreachable where no try reaches the server or it is overloaded.
 
-    Raises UsageError where the address of its server is unknown. `connections` holds its connection to the server, which
-    equal tools share.
+    Raises UsageError where the address of its server is unknown, or an environment variable is missing. `connections`
+    holds its connection to the server, which equal tools share.
     """
     import aiohttp
     from yarl import URL

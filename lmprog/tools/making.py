@@ -69,7 +69,8 @@ def _of_other_package(tool: Tool, make: Callable[..., Call]) -> Call:
 
 
 def fake_tool(tool: Tool) -> Call:
-    """Return a stand-in for a tool in dry runs: it does nothing, and returns a made-up value of the declared type."""
+    """Return a stand-in for a tool in dry runs: it does nothing, and returns a made-up value of the declared type, the
+    same for all calls."""
     from lmprog.lms.fake import placeholder
 
     async def call(**arguments: Any) -> Any:

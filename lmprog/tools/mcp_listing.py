@@ -28,11 +28,11 @@ _WORDS = {
 
 
 async def list_servers(servers: Sequence[Server]) -> list[Listing]:
-    """Start or reach MCP servers, and return what each lists; a server that several tools name in the same way is asked
-    once.
+    """Start or reach MCP servers, and return what each of `servers` lists, in their order; one that several tools name
+    in the same way is asked once.
 
-    Raises UsageError where the MCP SDK or an environment variable is missing, and InfrastructureError where a server does
-    not answer.
+    Raises UsageError where the MCP SDK or an environment variable is missing, and InfrastructureError where a server
+    does not answer.
     """
     try:
         import mcp  # noqa: F401 (its absence is told here, before a server is started)

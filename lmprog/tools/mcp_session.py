@@ -41,14 +41,16 @@ def session(settings: dict[str, Any], tool: Tool) -> AbstractAsyncContextManager
     """Return an async context manager that connects to the MCP server of a tool and yields the client: a server that
     `command` starts, or one at `url`.
 
-    `settings` are the server's, with the environment's values. Entering raises RuntimeError, with the last line that a
-    started server printed, or the errors of the SDK. On leaving, a server that was started is ended, if need be by force.
+    `settings` are the server's, with the environment's values. Entering raises ImportError without the SDK,
+    RuntimeError for a server that does not start, with the cause and its `last_words`, or the errors of the SDK. On
+    leaving, a server that was started is ended, if need be by force.
     """
     return _reached(settings, tool) if settings.get("command") is None else _started(settings)
 
 
 def command_of(settings: dict[str, Any]) -> list[str]:
-    """Return the program that starts an MCP server, and its arguments; a `command` without `args` is split as a shell does."""
+    """Return the program that starts an MCP server, and its arguments; a `command` without `args` is split as a shell
+    does. Raises ValueError for one with an open quote."""
     command, args = settings["command"], settings.get("args")
     words = shlex.split(command) if isinstance(command, str) and args is None else command
     return [*([words] if isinstance(words, str) else map(str, words)), *map(str, args or ())]

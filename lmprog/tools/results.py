@@ -12,12 +12,12 @@ from lmprog.tools.tool import ToolFailed
 
 
 def of_text(tool: Tool, text: str, *, is_json: bool) -> Any:
-    """Return the value of the declared type in a tool's answer: the text itself for `str`, None for a blank answer of an
-    optional type, else the JSON in it. For the type `json` a text that is no JSON is the value. Raises ToolFailed where the
-    answer does not fit.
+    """Return the value of the declared type in a tool's answer: the text itself for `str`, None for a blank answer of
+    an optional type, else the JSON in it. For the type `json` a text that is no JSON is the value. Raises ToolFailed
+    where the answer does not fit.
 
-    With `is_json` the sender declares that the text is JSON: for `str`, a JSON text in quotes is then unquoted, and what is
-    no JSON refused.
+    With `is_json` the sender declares that the text is JSON: what is no JSON is then refused, for the type `json` too,
+    and for `str` a JSON text in quotes is unquoted, while other JSON is the text as it is.
     """
     kind = without_none(tool.type)
     if not text.strip() and kind is not tool.type:
@@ -52,9 +52,9 @@ def checked(tool: Tool, value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return a value with pydantic models and dataclasses, also in a list or tuple, as mappings by field name, and a tuple
-    as a list; other values as they are, those within a mapping too. Raises whatever a model or dataclass raises that cannot
-    be converted.
+    """Return a value with pydantic models and dataclasses, also in a list or tuple, as mappings by field name, and a
+    tuple as a list; any other value as it is, so a mapping with all that it holds. Raises whatever a model or dataclass
+    raises that cannot be converted.
     """
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
@@ -66,7 +66,8 @@ def plain(value: Any) -> Any:
 
 
 def most_bytes(tool: Tool) -> int:
-    """Return the most bytes of an answer that are read, after decompression: the tool's `answer_mb`."""
+    """Return the most bytes of an answer that are read, after decompression: a million for each of the tool's
+    `answer_mb`."""
     return int(tool.answer_mb * 1e6)
 
 
@@ -77,6 +78,7 @@ def too_long(tool: Tool) -> ToolFailed:
 
 
 def first_line(text: str) -> str:
-    """Return the first line of a server's message, cut to 200 characters."""
+    """Return the first line of a server's message that is not blank, cut to 200 characters; empty where there is
+    none."""
     line = text.strip().splitlines()[0] if text.strip() else ""
     return line if len(line) <= 200 else line[:197] + "..."

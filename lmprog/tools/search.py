@@ -57,7 +57,8 @@ class Index:
         return bytes(self._entries[start : int(self._ends[position])]).decode()
 
     def search(self, query: str, k: int) -> list[Any]:
-        """Return the keys (texts) or the columns (mappings) of the k best rows, best first, equal ones once.
+        """Return the keys (texts) or the columns (mappings) of the k best rows, best first; equal ones come
+        once, and further rows fill up the k.
 
         There are fewer where fewer rows share a word with the query; none do with a query of stop words alone. Rows of
         equal score come in the order of the corpus.
@@ -119,11 +120,12 @@ def search_tool(tool: Tool) -> Callable[..., Awaitable[list[Any]]]:
 def index_of(
     corpus: Path | HubRows, text: tuple[str, ...], returned: Returned, texts: frozenset[str] = frozenset()
 ) -> Index:
-    """Return the search index of a corpus (a file or a hub data set), made in the user's cache if it is not there. Raises
-    RowsError where the corpus cannot be read, lacks a column, or holds no words, and OSError where there is no such file.
+    """Return the search index of a corpus (a file or a hub data set), made in the user's cache if it is not there; a
+    file that has changed gets a new one. Raises RowsError where the corpus cannot be read, lacks a column, or holds no
+    words, and OSError where there is no such file.
 
-    `text` are the columns to search in, `returned` the column (the key) or columns to return; the columns `texts`
-    of a csv or tsv file stay texts, where other columns of numbers are read as numbers.
+    `text` are the columns to search in, `returned` the column (the key) or columns to return; the columns `texts` of a
+    csv or tsv file stay texts, where other columns of numbers are read as numbers.
     """
     known = corpus.stat() if isinstance(corpus, Path) else None
     if not isinstance(corpus, Path) or corpus.suffix.lower() not in (".csv", ".tsv"):

@@ -38,12 +38,12 @@ def goes_on(error: Exception) -> bool:
 
 
 def failed(message: str, error: Exception | SystemExit) -> ToolFailed:
-    """Return the ToolFailed with this message for an exception of a tool: a ToolUnreachable (an outage) if the exception,
-    or one of its causes, is a failed connection.
+    """Return the ToolFailed with this message, to be raised from the exception `error` of a tool: a ToolUnreachable (an
+    outage) if the exception, or one of its causes, is a failed connection.
     """
     return ToolUnreachable(message) if connection_failed(error) else ToolFailed(message)
 
 
 def timeout_of(tool: Tool) -> float:
-    """Return the seconds that one call of the tool may take, retries included."""
+    """Return the seconds that one call of the tool may take, retries included: its `timeout`, else TIMEOUT (120)."""
     return TIMEOUT if tool.timeout is None else tool.timeout

@@ -60,8 +60,8 @@ def collector_of_environment(traces: bool, metrics: bool, content: bool) -> Coll
     """Return the exporter to the collector that the environment names, else one on this machine: of spans (`traces`),
     `metrics`, or both.
 
-    With `content` prompts and replies are sent too. Raises UsageError for an address that is none, and where OpenTelemetry is
-    not installed.
+    With `content` prompts and replies are sent too; `OTEL_SDK_DISABLED` is not read here (but by `wanted`). Raises
+    UsageError for an address that is none, and where OpenTelemetry is not installed.
     """
     found = [address_of(signal) if sent else None for signal, sent in (("TRACES", traces), ("METRICS", metrics))]
     for address in found:
@@ -128,7 +128,10 @@ def _metrics(address: str, headers: Mapping[str, str] | None) -> tuple[Exporter,
 
 
 def _is_address(text: str) -> bool:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # an open bracket, as in http://[::1
+        return False
     return parts.scheme in ("http", "https") and bool(parts.netloc)
 
 

@@ -142,8 +142,8 @@ class Attempt:
 
 
 def attempt(export: Callable[[], Any]) -> Attempt:
-    """Call `export`, which sends one batch by an exporter of the SDK, and return the outcome; exceptions are an outcome too,
-    and the SDK's own log messages are not shown."""
+    """Call `export`, which sends one batch by an exporter of the SDK, and return the outcome; an exception counts as
+    refused for good, and the SDK's own log messages are not shown."""
     for name in _LOGGERS:
         if _shown not in (logger := logging.getLogger(name)).filters:
             logger.addFilter(_shown)

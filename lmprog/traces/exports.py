@@ -202,7 +202,7 @@ class _OfOtherPackage:
                 warn(f"traces cannot be sent to `{self._key}` ({self._said(error)}); the runs go on without")
 
     def close(self) -> None:
-        """Close the exporter, where it has a `close`."""
+        """Close the exporter, where it has a `close`, whose failure is printed."""
         try:
             getattr(self._export, "close", lambda: None)()
         except Exception as error:

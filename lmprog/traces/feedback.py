@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lmprog.boundary.wire import mapping
 from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.types.lattice import MAX_DEPTH, Type, deeper, mismatch
 from lmprog.compiler.types.plain_types import type_of_plain
@@ -39,12 +40,12 @@ class WrongFeedback(UsageError):
 def types_in(run: Mapping[str, Any]) -> dict[str, Type]:
     """Return the types of a run's outputs by name, from `run`, the record of the whole run in a trace; empty where it holds
     none."""
-    return {name: type_of_plain(kind) for name, kind in (run.get("types") or {}).items()}
+    return {name: type_of_plain(kind) for name, kind in mapping(run.get("types")).items()}
 
 
 def checked(given: Mapping[str, Any], types: Mapping[str, Type]) -> dict[str, Any]:
-    """Return the parts of feedback that are given (`score` from 0 to 1, `comment`, `correction`: outputs by name), unchanged; a
-    part that is null takes an earlier one back. `types` are those of the program's outputs.
+    """Return the parts of feedback that are given (`score` from 0 to 1, `comment`, `correction`: one or more outputs by
+    name), unchanged; a part that is null takes an earlier one back. `types` are those of the program's outputs.
 
     Raises WrongFeedback for a part that is unknown or does not fit, and where none is given.
     """
@@ -92,11 +93,11 @@ def beside(trace: Path) -> Path:
 
 
 def keep(trace: Path, given: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """Append feedback on runs to the file beside the trace, all of it, or on a full disk none. `given` are pairs of a run's id
-    and its feedback as `checked` returns it; the trace itself is not read.
+    """Append feedback on runs to the file beside the trace, all of it, or on a full disk none. `given` are pairs of a
+    run's id and its feedback as `checked` returns it; the trace itself is not read.
 
-    Waits while another process appends. Raises OSError where the file cannot be written, and WriterLocked where the wait is too
-    long.
+    Waits while another process appends. Raises OSError where the file cannot be written, and WriterLocked after
+    LOCK_TIMEOUT (10) seconds.
     """
     path, now = beside(trace), round(time.time(), 3)
     lines = b"".join(versioned_line({"run": run, "at": now, **parts}) for run, parts in given)
@@ -113,11 +114,12 @@ def keep(trace: Path, given: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
 
 
 def read_feedback(trace: Path, passed_over: PassedOver | None = None) -> dict[str, dict[str, Any]]:
-    """Return the feedback on the runs of a trace, by the ids of the runs in the order of their last feedback: a mapping of its
-    parts (`score`, `comment`, `correction`), a later part in place of an earlier one. Empty where there is none.
+    """Return the feedback on the runs of a trace, by the ids of the runs in the order of their last feedback: a mapping
+    of its parts (`score`, `comment`, `correction`), a later part in place of an earlier one. A part that was taken back
+    (null) is left out, and so is a run without any part. Empty where there is none.
 
     Lines that cannot be read, or whose parts have another form, are left out and added to `passed_over` (None: they are
-    dropped). Raises UsageError for a line of a later version of the file.
+    dropped). Raises UsageError for a line of another version of the file.
     """
     path = beside(trace)
     found: dict[str, dict[str, Any]] = {}

@@ -103,7 +103,8 @@ class TraceWriter:
 
 def read_trace(path: Path, passed_over: PassedOver | None = None) -> Iterator[dict[str, Any]]:
     """Yield the records of a trace file as dictionaries, in their order. Unreadable lines are left out and added to
-    `passed_over` (None: they are dropped). Raises UsageError for a line of a later version of the file."""
+    `passed_over` (None: they are dropped). Iterating raises UsageError for a line of another version of the file, and
+    OSError where it cannot be opened."""
     return read_objects(path, passed_over)
 
 

@@ -28,16 +28,17 @@ class Wanted:
 
 
 def disabled() -> bool:
-    """Return whether `OTEL_SDK_DISABLED` turns all exports to collectors off."""
+    """Return whether `OTEL_SDK_DISABLED` turns all exports to collectors off, by `true` in letters of any size."""
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 def wanted(environ: Mapping[str, str] | None = None) -> Wanted | None:
     """Return the exports that environment variables turn on (`environ`, None: those of the process); None where they
-    turn on none.
+    turn on none, or `OTEL_SDK_DISABLED` turns all off.
 
     Spans are sent with `OTEL_TRACES_EXPORTER=otlp`, or where this is not set and an endpoint is. Metrics likewise, but
-    only for an endpoint of their own, since many collectors of traces accept no metrics.
+    only for an endpoint of their own, since many collectors of traces accept no metrics. `content` is what
+    `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` says.
     """
     given = os.environ if environ is None else environ
     if given.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":

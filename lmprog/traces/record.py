@@ -91,8 +91,9 @@ class Invocation:
         return request_sha256(self.weights, self.messages, self.params, self.seed, self.tools)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the record as a dictionary by field name with `kind` `lm`, without empty fields, with tools by their
-        names, and with `prompt_sha256` and `request_sha256`."""
+        """Return the record as a dictionary by field name with `kind` `lm`, with tools by their names, and with
+        `prompt_sha256` and `request_sha256`; without the fields that are None, False, or an empty text or list, and
+        without empty `tags` and `passed_over`."""
         digests = {"prompt_sha256": self.prompt_sha256, "request_sha256": self.request_sha256}
         return {"kind": "lm", **_plain(self), **digests}
 
@@ -131,7 +132,8 @@ class ToolInvocation:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the record as a dictionary by field name with `kind` `tool`, without empty fields."""
+        """Return the record as a dictionary by field name with `kind` `tool`; without the fields that are None, False,
+        or an empty text or list, and without empty `tags`, but always with its `result`."""
         return {"kind": "tool", **_plain(self)}
 
 

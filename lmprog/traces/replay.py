@@ -24,10 +24,12 @@ SHOWN = 60
 
 
 class Recording:
-    """A trace file, read as a whole, as a source of answers in place of LMs and tools, found by the digest of a request.
+    """A trace file, read as a whole, as a source of answers in place of LMs and tools, found by the digest of a
+    request.
 
-    Where an equal call was recorded several times, its answers are given in the order of the recording, and then from the first
-    again. Raises UsageError where there is no such file, or it is no trace of this version.
+    Where an equal call was recorded several times, its answers are given in the order of the recording, and then from
+    the first again. Lines that cannot be read are ignored. Raises UsageError where there is no such file, or it is no
+    trace of this version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -149,7 +151,8 @@ async def _cut_short(record: Mapping[str, Any], path: Path) -> None:
 
 def difference(near: Mapping[str, Any], weights: str, request: Request) -> str:
     """Return a few words on the first difference between a request to `weights` (the model's name, with the adapter's
-    digest) and `near`, the record of the call at the same place: weights, parameters, messages, seed or tools."""
+    digest) and `near`, the record of the call at the same place: of the weights, else the parameters, the messages, the
+    seed, and where all these are equal, of the tools."""
     if near["weights"] != weights:
         return f"the weights have changed, from {near['weights']} to {weights}"
     params: Mapping[str, Any] = near.get("params", {})

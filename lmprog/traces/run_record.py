@@ -58,7 +58,8 @@ class RunRecord:
 
     @property
     def id(self) -> str:
-        """The id of the run in its trace: that of a request to `lmprog serve`, else a digest of program, row and values."""
+        """The id of the run in its trace: that of a request to `lmprog serve`, else a digest of program, row and
+        values, which equal runs of a row share."""
         if isinstance(self.example, str):
             return self.example
         named = [self.digest, self.example, self.rollout, self.inputs, self.outputs, str(self.error or "")]
@@ -125,12 +126,13 @@ class RunRecorder:
         tags: Mapping[str, str] | None = None,
         **more: Any,
     ) -> RunRecord:
-        """Return the record of a run: its inputs, outputs (None: it has none) and error (None: it did not fail), with its time
-        from the first of its `calls` to the end of the last.
+        """Return the record of a run: its inputs, outputs (None: it has none) and error (None: it did not fail), with
+        its time from the first of its `calls` to the end of the last (without calls `started` is None, and `seconds`
+        0).
 
-        `example` is the row's number (or the id of a request), `rollout` the number of the row's sample, and `tags` are the
-        run's (None: those of its first call). `more` are further fields of RunRecord: the `columns`, `scores` and `said` of a
-        scored run, the `client_calls` with which a run ended.
+        `example` is the row's number (or the id of a request), `rollout` the number of the row's sample, and `tags` are
+        the run's (None: those of its first call). `more` are further fields of RunRecord: the `columns`, `scores` and
+        `said` of a scored run, the `client_calls` with which a run ended.
         """
         started = min((call.started for call in calls), default=None)
         ended = max((call.started + call.seconds for call in calls), default=0.0)

@@ -105,8 +105,8 @@ def is_record(line: Record) -> bool:
 def runs(records: Iterable[Record]) -> Iterator[list[Record]]:
     """Yield lists of records, one for each run of a trace, in the order of the trace.
 
-    A new run begins after the record of a whole run, with another row or rollout, and where an LM call of the same place
-    comes a second time.
+    A new run begins after the record of a whole run, which is the last of its list, with another row or rollout, and
+    where an LM call of the same place comes a second time.
     """
     run: list[Record] = []
     seen: set[tuple[Any, ...]] = set()

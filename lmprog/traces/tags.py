@@ -14,8 +14,8 @@ LONGEST = 512
 
 
 def problem(tags: Any) -> str | None:
-    """Return a sentence that says why `tags` cannot be sent with a trace, or None where they can: at most MOST (16) texts by
-    name, each of at most LONGEST (512) characters that can be printed."""
+    """Return a sentence that says why `tags` cannot be sent with a trace, or None where they can: at most MOST (16)
+    texts by name, both of at most LONGEST (512) characters that can be printed, and no name blank."""
     if not isinstance(tags, Mapping):
         return f"tags are a mapping from names to texts, not {type(tags).__name__}"
     if len(tags) > MOST:

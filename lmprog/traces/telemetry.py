@@ -37,7 +37,8 @@ USER = ("user.id",)
 
 
 def newest() -> bool:
-    """Return whether the environment asks for the newest conventions, as `OTEL_SEMCONV_STABILITY_OPT_IN` does."""
+    """Return whether the environment asks for the newest conventions: with `gen_ai_latest_experimental` in the list
+    `OTEL_SEMCONV_STABILITY_OPT_IN`."""
     return NEWEST in [part.strip() for part in os.environ.get(OPT_IN, "").split(",")]
 
 
@@ -183,7 +184,8 @@ class Spans:
 
         span.set_attribute("error.type", kind)
         # An error may quote a reply or an argument.
-        span.set_status(StatusCode.ERROR, message if self._content else None)
+        said = message.encode("utf-8", "backslashreplace").decode()  # OTLP cannot send half a surrogate pair
+        span.set_status(StatusCode.ERROR, said if self._content else None)
 
     def _reply(self, made: Invocation) -> dict[str, Any]:
         parts: list[dict[str, Any]] = [{"type": "text", "content": made.text}] if made.text else []

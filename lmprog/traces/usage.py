@@ -77,8 +77,8 @@ class Usage:
 
 
 def usage_of(runs: Iterable[Sequence[Record]]) -> Usage:
-    """Return the calls, tokens, cost, retries and repairs of `runs`, added up; each run is a list of its records, and one
-    without a call does not count.
+    """Return the calls, tokens, cost, retries and repairs of `runs`, added up; each run is a list of its records, and
+    one without a call does not count. Replies from lmprog's cache count as others do.
     """
     runs = [run for run in runs if run]
     asked = [call for run in runs for call in run if isinstance(call, Invocation)]

@@ -53,7 +53,8 @@ class Use:
 
     @property
     def is_wrong(self) -> bool:
-        """True if the feedback's score calls the outputs wrong (it is below GOOD), and nothing corrects them."""
+        """True if the feedback's score calls the outputs wrong (it is below GOOD), and no other outputs correct
+        them."""
         return self.correction is None and self.score is not None and self.score < GOOD
 
     @property
@@ -112,7 +113,8 @@ class Condition:
     _absent: dict[str, dict[str, None]] = field(default_factory=dict, init=False)
 
     def holds(self, use: Use) -> bool:
-        """Return whether the expression is true for a run; a name that the run does not have is null."""
+        """Return whether the expression is true for a run, as Python's `bool` takes its value; a name that the run does
+        not have is null. False where it has no value, whose reason is added to `failed`."""
         scope = {root: {**self._absent.get(root, {}), **values} for root, values in _scope(use).items()}
         try:
             return bool(self.expression.evaluate(scope))
@@ -164,13 +166,14 @@ def rows_of_use(
     unlabelled: bool = False,
     names: Mapping[str, str] | None = None,
 ) -> UseRows:
-    """Return the rows made of the runs. With `only_feedback` runs without feedback are left out, and by `where` (an expression,
-    None: none) those for which it is not true.
+    """Return the rows made of the runs, in the order in which their inputs come first. With `only_feedback` runs
+    without feedback are left out, and by `where` (an expression, None: none) those for which it is not true.
 
-    Outputs that feedback calls wrong and does not correct are left out, or with `unlabelled` are rows with null outputs. Of
-    runs with equal inputs one is taken: a corrected one, else one called right, else one with other feedback, else any; of
-    equals the last. `names` are the names of columns by output or column of feedback, for those that get another one (None: all
-    keep theirs). Raises UsageError where two values would have the same column, and for a mistake in `where`.
+    Outputs that feedback calls wrong and does not correct are left out, or with `unlabelled` are rows with null
+    outputs. Of runs with equal inputs one is taken: a corrected one, else one called right, else one with other
+    feedback, else any; of equals the last. `names` are the names of columns by output or column of feedback, for those
+    that get another one (None: all keep theirs); a name that is no column is ignored. Raises UsageError where two
+    values would have the same column, and for a mistake in `where`.
     """
     found, made = list(uses), UseRows()
     condition = Condition.read(where, found) if where is not None else None

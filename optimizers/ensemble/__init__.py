@@ -59,8 +59,9 @@ class Ensemble:
         return Candidate(ensemble={**rule, "members": [dict(member) for member in members]})
 
     def optimize(self, task: Task) -> Candidate:
-        """Return the best ensemble of programs that earlier stages have scored, as a change to the program; START, no change,
-        where none beats the program that the stage begins with on the choosing dev rows. The task must have `finalists`."""
+        """Return the best ensemble of programs that earlier stages have scored, as a change to the program; START, no
+        change, where none beats the program that the stage begins with on the choosing dev rows. The task must have
+        `finalists`. Raises what `Assembly.run` raises."""
         from lmprog.aio.loops import run_async
         from lmprog.optimizers.ensemble.stage import Assembly
 

@@ -49,9 +49,11 @@ class Assembly:
         self.evaluator = _Evaluator(task, self.found.program)
 
     async def run(self) -> Candidate:
-        """Return the ensemble with the highest mean on the choosing dev rows; START, no change, where none beats the program
-        that the stage began with, or there are too few programs. A budget that is spent after that program was scored is
-        noted, and the scores so far decide."""
+        """Return the ensemble with the highest mean on the choosing dev rows; START, no change, where none beats the
+        program that the stage began with, or there are too few programs. A budget that is spent after that program was
+        scored is noted, and the scores so far decide. Raises BudgetExceeded before, ProviderError where outages leave a
+        program or an ensemble without a score, and MetricFailed where the metric raised on every row of that
+        program."""
         await self.evaluator.evaluate(START)
         self.evaluator.tell(START, self.most)
         tried: list[Scored] = []

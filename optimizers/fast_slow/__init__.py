@@ -38,8 +38,9 @@ class FastSlow(GRPO):
         return call_counts.rounds_searched(program.plan, self.config.model_dump())
 
     def optimize(self, task: Task) -> Candidate:
-        """Train the weights, with prompt rounds between the steps; return the weights of the best step with the words that
-        they were best with, or START, no change, where no step is better on the choosing dev rows."""
+        """Train the weights, with prompt rounds between the steps; return the weights of the best step with the words
+        that they were best with, or START, no change, where no step is better on the choosing dev rows. Raises what
+        `WeightStage.run` raises, as `grpo` does."""
         from lmprog.optimizers.fast_slow.stage import fast_slow_stage
 
         return fast_slow_stage(task, self.config).run()

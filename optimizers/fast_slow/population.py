@@ -64,13 +64,14 @@ class Population:
         return spread.members[spread.member(example, rollout)]
 
     def scored(self, step: int, program: Program) -> Program:
-        """Return the program to score after `step`: with the best member of the population that the last update was made
-        with.
+        """Return the program to score after `step`: with `words(step)`, the best member of the population that the
+        update of this step was made with.
         """
         return program.with_candidate(self.words(step))
 
     def words(self, step: int) -> Candidate:
-        """Return the best member of the last prompt round before training step `step`, as a change of words.
+        """Return the best member of the last prompt round before training step `step`, as a change of words; a round
+        that is held after this step is not meant.
 
         Before the first round it is empty: the words that the stage began with.
         """

@@ -40,10 +40,11 @@ class Rounds:
         return [Candidate.from_json(member) for member in found] if found is not None else [START]
 
     async def hold(self, number: int, step: int, program: Program) -> None:
-        """Do prompt round `number`, after training step `step`: score the population of the round before and new candidates on
-        the first `rows` choosing dev rows, and record which of them are the new population.
+        """Do prompt round `number`, after training step `step`: score the population of the round before and new
+        candidates on the first `rows` choosing dev rows, and record which of them are the new population.
 
-        `program` has the present weights. Raises ProviderError where outages leave nothing to score, and BudgetExceeded.
+        `program` has the present weights. What the journal has of the round is not run again. Raises ProviderError
+        where outages leave nothing to score, and BudgetExceeded.
         """
         seed = derive(self.task.seed, "round", number)
         journal = self.task.journal.part(f"round-{number}")

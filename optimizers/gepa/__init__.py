@@ -42,9 +42,9 @@ class GEPA:
         return call_counts.reflections(self.config.model_dump(), train)
 
     def optimize(self, task: Task) -> Candidate:
-        """Return the instructions with the best mean score on the choosing dev rows, as a change to the program; START, no
-        change, where none beats the program as it is. Raises UsageError without a proposer, without instructions to tune, and
-        for options by which the search cannot begin."""
+        """Return the instructions with the best mean score on the choosing dev rows, as a change to the program; START,
+        no change, where none beats the program as it is. Raises UsageError without a proposer, without instructions to
+        tune, and for options by which the search cannot begin, and what `Reflection.run` raises."""
         from lmprog.optimizers.gepa.stage import Reflection
 
         return Reflection(task, self.config).run()

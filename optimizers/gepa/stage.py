@@ -143,7 +143,7 @@ class Reflection:
     def on_valset_evaluated(self, event: Mapping[str, Any]) -> None:
         """Take over a candidate that gepa has run on all its dev rows; the gepa library calls this with an `event`.
 
-        An error is kept in `failure`, since gepa ignores an exception that is raised here.
+        An error is raised, and kept in `failure` too, since gepa ignores what is raised here.
         """
         try:
             self._enter(event)

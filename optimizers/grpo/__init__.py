@@ -53,8 +53,9 @@ class GRPO:
         return 0
 
     def optimize(self, task: Task) -> Candidate:
-        """Train the weights; return those of the best step as a change to the program, or START, no change, where no step
-        is better on the choosing dev rows."""
+        """Train the weights; return those of the best step as a change to the program, or START, no change, where no
+        step is better on the choosing dev rows. Raises what `WeightStage.run` raises, and LmprogError where `report_to`
+        names a tracker that is not there."""
         from lmprog.optimizers.grpo.stage import grpo_stage
 
         return grpo_stage(task, self.config).run()

@@ -41,7 +41,8 @@ def advantages(
     """Return one list of advantages for each group, in the order of its members.
 
     Baselines: `group`, the mean reward of the group (GRPO, arXiv 2402.03300); `rollout`, the mean of all rollouts of
-    the example; `leave_one_out`, the mean of the group's other members (RLOO, arXiv 2402.14740); `module_ema`, the
+    the example; `leave_one_out`, the mean of the group's other members (RLOO, arXiv 2402.14740; a member without
+    others has its own reward); `module_ema`, the
     running average of the module in `averages`. A group that `form_groups` marked as small takes the mean of the
     example's rollouts whatever the baseline; without `rollouts` (None) the group's own mean serves, and so it does for
     a module that `averages` (None: empty) lacks.

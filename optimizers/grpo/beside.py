@@ -35,7 +35,7 @@ class Beside:
         return self._loop is not None
 
     async def work(self, work: Callable[[], None]) -> None:
-        """Call `work` in a thread, and wait for its end; what it raises is raised here.
+        """Call `work` in a thread, and wait for its end; what it raises is raised here. There is one `work` at a time.
 
         From the thread, `work` can run coroutines in the event loop by `run` of this object. Where the waiting is
         cancelled, the call of `run` in progress, or the next one, raises Ended in the thread; the end of `work` is
@@ -62,7 +62,8 @@ class Beside:
         """Run a coroutine in the event loop, from the thread that `work` has started, and return its result; what the
         coroutine raises is raised here.
 
-        Raises Ended where the waiting in `work` was cancelled, and outside of `work`; the coroutine is then not run.
+        Raises Ended where the waiting in `work` was cancelled, and outside of `work`; the coroutine is then closed, and
+        not run.
         """
         if self._ended or self._loop is None:
             coroutine.close()

@@ -71,7 +71,8 @@ class Checkpoints:
         return Progress.from_json(json.loads(self._file.read_text())) if self._file.exists() else None
 
     def of_trainer(self, step: int) -> Path:
-        """Return the folder in which the trainer writes its part of the checkpoint of a step (weights, state of AdamW)."""
+        """Return the folder in which the trainer writes its part of the checkpoint of a step (weights, state of AdamW);
+        it need not exist."""
         return self.trainer / f"checkpoint-{step}"
 
     def best(self, step: int) -> Path:

@@ -188,7 +188,8 @@ class Config(Training):
 
     def temperature_of(self, module: str) -> float:
         """Return the sampling temperature of a module's rollouts, which is also the temperature of its loss; 1.0 where
-        the options set none for it, or say `auto`."""
+        the options set none for it, or say `auto` (the probe puts the temperature that it finds in the place of
+        `auto`)."""
         if isinstance(self.temperature, dict):
             return self.temperature.get(module, 1.0)
         return 1.0 if self.temperature == "auto" else self.temperature

@@ -26,8 +26,8 @@ class InvocationLike(Protocol):
 
 
 class RolloutLike(Protocol):
-    """The interface of a rollout: one run of the program on one example, with its number, its score (`reward`), and its
-    LM calls."""
+    """The interface of a rollout: one run of the program on one example, with its number (`rollout`), its score
+    (`reward`), and its LM calls (`invocations`)."""
 
     @property
     def example(self) -> Any: ...
@@ -75,15 +75,15 @@ def form_groups(
     min_group: int = 2,
     select: int | None = None,
 ) -> list[Group]:
-    """Return the groups of a step, in the order of the examples, then of the modules as the runs first reach them, then of
-    the calls' numbers.
+    """Return the groups of a step, in the order of the examples, then of the modules as the runs first reach them, then
+    of the calls' numbers.
 
     `level` says whether single calls or whole runs are compared. `align` decides about a position (call number k of a
     module) that some run of the example does not have: `ragged` groups the runs that have it, `truncate` drops it,
-    `fill` pads each run that called the module at all with a call drawn from its own (the only case in which an
-    invocation appears twice). Retries of one call share its k, and the last of them stands for it. `select` keeps that
-    many members of a group, as `spread` does (None: all). A group left with fewer than `min_group` members is marked as
-    small. No group is dropped for its size or its rewards.
+    `fill` pads each run that called the module at all with a call drawn from its own, always the same (the only case in
+    which an invocation appears twice). Retries of one call share its k, and the last of them stands for it. `select`
+    keeps that many members of a group, as `spread` does (None: all). A group left with fewer than `min_group` members
+    is marked as small. No group is dropped for its size or its rewards.
 
     Raises ValueError for an unknown `level` or `align`, and for `select` below 1.
     """

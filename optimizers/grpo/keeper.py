@@ -30,8 +30,8 @@ class Keeper:
     async def begin(self, program: Program) -> None:
         """Score the program before the first step, once even if the run is resumed; write the score to the journal.
 
-        Raises ProviderError where outages left no row with a score, and MetricFailed where the metric raised on all others;
-        neither is recorded, so that a resumed run scores again.
+        Raises ProviderError where outages left no row with a score, MetricFailed where the metric raised on all others,
+        and BudgetExceeded; none is recorded, so that a resumed run scores again.
         """
 
         async def scored() -> Any:
@@ -47,8 +47,8 @@ class Keeper:
         self.spent_before = self.task.budget.spent
 
     def go_on(self) -> Progress | None:
-        """Return the state at the last whole checkpoint of an earlier process, take over its best step, and charge what the
-        steps until then had spent to the budget; None where there is no checkpoint.
+        """Return the state at the last whole checkpoint of an earlier process, take over its best step, and charge what
+        the steps until then had spent to the budget, so that it is called once; None where there is no checkpoint.
         """
         done = self.checkpoints.last()
         if done is not None:

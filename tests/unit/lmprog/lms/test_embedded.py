@@ -42,6 +42,8 @@ def test_where_the_cache_is(monkeypatch) -> None:
     assert cache_root() == Path("/xdg/lmprog")
     monkeypatch.setenv("LMPROG_CACHE", "/mine")
     assert cache_root() == Path("/mine")
+    monkeypatch.setenv("LMPROG_CACHE", "")
+    assert cache_root() == Path("/xdg/lmprog")
     monkeypatch.delenv("LMPROG_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_root() == Path.home() / ".cache" / "lmprog"

@@ -134,6 +134,8 @@ def test_turns_wait_until_there_are_too_many() -> None:
     (call,) = waiting.keep("first", made)
     talk = [asking(call["id"]), answer(call["id"])]
     assert waiting.restored(talk) == [*made.turns, answer("1")]
+    said = {"role": "user", "content": "a", "tool_call_id": ["a"]}
+    assert waiting.restored([*talk, said]) == [*made.turns, answer("1"), said]
     # A turn of which the client has left something out is sent as it is.
     assert waiting.restored([asking(call["id"], "z")]) == [asking(call["id"], "z")]
     for number in range(10):

@@ -197,6 +197,7 @@ def test_what_the_environment_turns_on(environ, found) -> None:
     ("environ", "said"),
     [
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"}, "must be the address of a collector"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1"}, "must be the address of a collector"),
         ({**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "over HTTP alone"),
     ],
 )
@@ -289,7 +290,7 @@ def test_a_collector_that_is_down_fails_and_slows_nothing(program, write, script
     assert before in ([], [f"lmprog: {at} takes no traces (ConnectionError); the runs go on"])
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:4318", "ftp://127.0.0.1", ""])
+@pytest.mark.parametrize("address", ["127.0.0.1:4318", "ftp://127.0.0.1", "http://[::1", ""])
 def test_an_address_that_is_none_is_refused(program, scripted, address) -> None:
     desk = program(TEXT + exporting(address), scripted(answer), tools__py=TOOLS)
     with pytest.raises(UsageError, match="must be the address of a collector"):

@@ -12,7 +12,7 @@ from lmprog.compiler.types.lattice import INT, STR, Enum, ListOf, Optional
 from lmprog.state.json_lines import PassedOver
 from lmprog.state.ownership import WriterLocked, exclusive_writer
 from lmprog.traces import feedback
-from lmprog.traces.feedback import WrongFeedback, beside, checked, find_run, keep, read_feedback
+from lmprog.traces.feedback import WrongFeedback, beside, checked, find_run, keep, read_feedback, types_in
 from lmprog.traces.files import TraceWriter
 from lmprog.traces.run_record import RunRecord
 
@@ -127,3 +127,7 @@ def test_a_line_of_another_form_is_passed_over(tmp_path: Path) -> None:
     beside(trace).write_text("\n".join(lines) + "\n")
     assert read_feedback(trace, passed_over) == {"a": {"score": 0.5}}
     assert passed_over.numbers == [1, 2, 3, 4]
+
+
+def test_types_of_another_form_are_none() -> None:
+    assert types_in({"types": ["label"]}) == types_in({"types": None}) == types_in({}) == {}

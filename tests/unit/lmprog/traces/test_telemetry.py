@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from lmprog import Completion, ProviderError, Usage, UsageError
+from lmprog import Completion, ProviderError, RunError, Usage, UsageError
 from lmprog.lms.lm import ToolCall, ToolOffer
 from lmprog.runtime.client_tools import ClientTools
 from lmprog.runtime.options import RunOptions
@@ -135,6 +135,16 @@ def test_private_values_of_a_run_are_no_content(program, scripted, told) -> None
     *_, root = memory.get_finished_spans()
     values = [json.loads(root.attributes[f"{side}.value"]) for side in ("input", "output")]
     assert values == [{"text": "odd"}, {"answer": "yes"}]
+
+
+def test_an_error_that_quotes_half_a_surrogate_pair_can_be_sent(program, scripted, told) -> None:
+    memory = told(content=True)
+    desk = program(TEXT, scripted(answer), tools__py="def look(text):\n    raise ValueError(text)\n")
+    with pytest.raises(RunError):
+        desk(text="odd\ud83d")
+    look, root = memory.get_finished_spans()
+    for span in (look, root):
+        assert "odd\\ud83d" in span.status.description and span.status.description.encode()
 
 
 def test_content_is_written_as_the_conventions_have_it(program, scripted, told) -> None:
