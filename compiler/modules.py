@@ -193,8 +193,8 @@ def _demos(
                 continue
             wrong = mismatch(value, fields[name].type)
             if wrong:
-                fix = meant(value, fields[name].type)
-                draft.report.add("LMP203", entry.entries[name].place, f"{what}: `{name}`: {wrong}", fix=fix)
+                right = meant(value, fields[name].type)
+                draft.report.add("LMP203", entry.entries[name].place, f"{what}: `{name}`: {wrong}", fix=right)
         absent = [name for name in inputs if name not in row and name not in missing_ok]
         if absent:
             draft.report.add("LMP203", entry.place, f"{what} lacks the input `{absent[0]}`", fix=f"add {absent[0]}:")

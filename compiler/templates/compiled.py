@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, wraps
 from typing import Any
@@ -63,6 +63,12 @@ class Environment(ImmutableSandboxedEnvironment):
         )
         return getattr(obj, name) if allowed else self.undefined(obj=obj, name=name)
 
+    def call(self, context: Any, obj: Any, *arguments: Any, **named: Any) -> Any:
+        of = getattr(obj, "__self__", None)
+        if isinstance(of, str) and obj.__name__ in ("replace", "join"):
+            _require_short(obj.__name__, (of, *arguments) if obj.__name__ == "replace" else (*arguments, of))
+        return super().call(context, obj, *arguments, **named)
+
     def is_safe_callable(self, obj: Any) -> bool:
         if obj is _range:
             return True
@@ -84,7 +90,7 @@ def _range(*bounds: int) -> range:
     return numbers
 
 
-_COUNTS = {"batch": 100_000, "slice": 100_000, "indent": 100_000, "wordwrap": 100_000, "tojson": 100, "round": 1_000}
+_COUNTS = {"batch": 100_000, "slice": 100_000, "indent": 1_000, "wordwrap": 100_000, "tojson": 100, "round": 1_000}
 """The greatest number, positive or negative, that an argument of a filter may be, where it says how much is made."""
 
 
@@ -101,11 +107,46 @@ def _counted(name: str, call: Callable[..., Any], most: int) -> Callable[..., An
     return counted
 
 
+MAX_CHARACTERS = 10_000_000
+"""Characters of the longest text that `replace` and `join` make."""
+
+
+def _sized(name: str, call: Callable[..., Any], before: int) -> Callable[..., Any]:
+    """Return the filter `replace` or `join` so that it raises TemplateError for a text of more than MAX_CHARACTERS; `before`
+    arguments stand before the value."""
+
+    @wraps(call)
+    def sized(*arguments: Any, **named: Any) -> Any:
+        value, *more = arguments[before:]
+        value = value if isinstance(value, str) or name == "replace" else list(value)
+        more += [named[key] for key in ("old", "new", "d") if key in named]
+        _require_short(name, (value, *more))
+        return call(*arguments[:before], value, *arguments[before + 1 :], **named)
+
+    return sized
+
+
+def _require_short(name: str, parts: Sequence[Any]) -> None:
+    """Raise TemplateError where the text that `replace` makes of (text, old, new), or `join` of (texts, separator), would have
+    more than MAX_CHARACTERS."""
+    if name == "replace" and len(parts) > 2:
+        text, old, new = map(str, parts[:3])
+        size = len(text) + text.count(old) * (len(new) - len(old))
+    elif name == "join" and len(parts) > 1 and isinstance(parts[0], list | tuple):
+        size = sum(len(part) for part in parts[0] if isinstance(part, str)) + len(str(parts[1])) * len(parts[0])
+    else:
+        return
+    if size > MAX_CHARACTERS:
+        raise TemplateError(f"the text that `{name}` makes would be longer than {MAX_CHARACTERS:,} characters")
+
+
 def _environment() -> Environment:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, cache_size=0)
     environment.filters = {name: call for name, call in environment.filters.items() if name in FILTERS}
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
     environment.filters["tojson"] = _tojson
+    environment.filters["replace"] = _sized("replace", environment.filters["replace"], 1)  # behind jinja's context
+    environment.filters["join"] = _sized("join", environment.filters["join"], 1)
     environment.filters |= {name: _counted(name, environment.filters[name], most) for name, most in _COUNTS.items()}
     environment.globals = {"range": _range}
     return environment

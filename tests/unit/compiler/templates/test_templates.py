@@ -171,3 +171,19 @@ def test_a_template_travels_between_processes() -> None:
 def test_a_filter_makes_no_more_than_a_prompt_may_need(text: str) -> None:
     with pytest.raises(RenderError, match="takes numbers up to"):
         Template(f"{{{{ {text} }}}}").render({})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["long|replace('', long)", "long|replace(old='a', new=long)", "long.replace('a', long)", "[long, long]|join(far)",
+     "far.join([long, long, long])", "['a', 'b', 'c']|join(d=far)"],
+)  # fmt: skip
+def test_a_text_that_grows_without_a_bound_is_refused(text: str) -> None:
+    with pytest.raises(RenderError, match="would be longer than 10,000,000 characters"):
+        Template(f"{{{{ {text} }}}}").render({"long": "a" * 4_000, "far": "b" * 6_000_000})
+
+
+def test_replace_and_join_are_what_they_were() -> None:
+    text = "{{ 'aXa'|replace('X', 'y') }} {{ 'aa'.replace('a', 'b', 1) }} {{ ['a', 1]|join('-') }} {{ [1, 2]|join }}"
+    text += " {{ [{'k': 1}, {'k': 2}]|join(',', attribute='k') }} {{ 5|replace('5', '6') }} {{ ','.join(['a', 'b']) }}"
+    assert Template(text).render({}) == "aya ba a-1 12 1,2 6 a,b"
