@@ -37,10 +37,12 @@ class ConnectionFailed(InfrastructureError):
 
 
 class BudgetExceeded(LmprogError):
-    """The next call could exceed the budget, so it was not made; `limit` is the name of the amount that is spent."""
+    """The next call could exceed the budget, so it was not made; `limit` is the name of the amount that is spent, such as
+    `usd`. The exit status is 1."""
 
     limit: str = ""
 
 
 class ReplayMiss(LmprogError):
-    """A call that the recording does not hold, since the program, its data or its tools have changed after it was recorded."""
+    """A call that the recording does not hold, since the program, its data or its tools have changed after it was recorded.
+    The exit status is 1."""

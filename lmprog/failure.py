@@ -36,18 +36,19 @@ class Recovered:
     failure: Failure
 
     def as_json(self) -> dict[str, str]:
-        """Return the entry as a dictionary: `step`, `kind` and `error`."""
+        """Return the entry as a dictionary: `step`, `kind` and `error`, which begins with the path of the failure."""
         return {"step": self.step, "kind": self.failure.kind, "error": str(self.failure)}
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Recovered:
-        """Return the entry that `as_json` wrote."""
+        """Return the entry that `as_json` wrote, with equal values. Raises KeyError where it lacks a key."""
         path, _, message = entry["error"].partition(": ")
         return cls(entry["step"], Failure(entry["kind"], message, path))
 
 
 class StepFailed(Handled):
-    """The exception for a failed step; it ends the run unless the step, or one around it, retries or has `on_error`."""
+    """The exception for a failed step, with its kind, message and path in `failure`; it ends the run unless the step, or one
+    around it, retries or has `on_error`."""
 
     def __init__(self, kind: Kind, message: str, path: str) -> None:
         super().__init__(f"{path}: {message}")

@@ -50,13 +50,14 @@ class Gains:
 
     @property
     def all(self) -> list[Scores]:
-        """The scores of all versions in this order: before, each module alone, together (for one module twice the same)."""
+        """The scores of all versions in this order: before, each module alone, together. With one tuned module the last two
+        are the same object."""
         return [self.before, *self.alone.values(), self.together]
 
 
 def tuned_modules(before: Plan, after: Plan) -> list[str]:
     """Return the ids of the modules whose words (instructions, demos, layout) or adapters differ between two versions of a
-    program, in the order of `before`.
+    program, in the order of `before`. Modules of sub-programs are not looked at.
 
     Raises UsageError where the two have other steps, a module differs in more, such as its inputs or its LM, or no module
     differs.
@@ -102,8 +103,9 @@ async def gains(
     alone, and with all of them; return the scores.
 
     `options` are those of the runs, as the seed (None: the usual ones); `on_row` is called after each scored run (None: nothing
-    is). Tools that write are called. Raises UsageError where the two are not versions of one program (`tuned_modules`), and
-    MetricFailed where the metric fails on every row of `before`.
+    is). Tools that write are called. Raises UsageError where the two are not versions of one program (`tuned_modules`),
+    MetricFailed where the metric fails on every row of `before` (of another version it is not raised), and errors that
+    concern more than one run, such as BudgetExceeded.
     """
 
     async def scored(modules: Collection[str]) -> Scores:
@@ -119,7 +121,8 @@ async def gains(
 
 
 def versions(tuned: Collection[str]) -> int:
-    """Return how many versions of a program `gains` scores for these tuned modules (ids, at least one)."""
+    """Return how many versions of a program `gains` scores for these tuned modules (ids, at least one): 2 for a single
+    module, whose scores alone are those of all together, else 2 more than there are modules."""
     return 2 if len(tuned) == 1 else len(tuned) + 2
 
 

@@ -47,9 +47,10 @@ class Order:
 
     def place(self, path: str) -> tuple[Place, str]:
         """Return the place of a call, and the name of its module, from the whole path of the call in a record
-        (`outer[0].ask/inner`), which must be one of this plan.
+        (`outer[0].ask/inner`), which must be one of this plan: for another it raises StopIteration.
 
-        The name of a module of a sub-program has the path of the calling step before it, as in `compiler.bounds`.
+        The name of a module of a sub-program is `PATH.MODULE`, with the path of the step that runs the sub-program
+        (`outer.ask.draft`).
         """
         place: list[tuple[str, int | None]] = []
         steps, prefix, name = self.plan.steps, "", ""
@@ -69,8 +70,8 @@ class Order:
     def follows(self, first: Place, then: Place) -> bool:
         """Return whether the request at the place `then` may depend on the reply at the place `first`.
 
-        It may where a step refers, directly or through others, to the earlier step, and in a later turn of the same loop; not
-        at the same place.
+        It may where a step reads (in `when` too) or `needs` the earlier step, directly or through others, and in a later turn
+        of the same loop; not at the same place.
         """
         steps = self.plan.steps
         for (id, turn), (other, its) in zip(first, then, strict=False):

@@ -88,11 +88,11 @@ class Sampling:
         self.failed: dict[str, tuple[int, str]] = {}
 
     async def rows(self, examples: Sequence[int]) -> list[Row]:
-        """Make the runs of each row whose number is in `examples`, and their repetitions; return the rows' measurements. Rows
-        with too few scored runs are left out.
+        """Make the runs of each row whose number is in `examples`, and their repetitions; return the rows' measurements, in
+        this order. Rows with too few scored runs are left out.
 
         A row counts where two of its runs have scores, and one of them also has scores for all its repetitions with calls
-        sampled anew. Raises BudgetExceeded for a spent budget.
+        sampled anew. Raises BudgetExceeded for a spent budget; what was measured of these rows is then lost.
         """
         made = await self._all([
             partial(self._run, example, rollout) for example in examples for rollout in range(self.repeats)

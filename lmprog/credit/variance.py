@@ -49,8 +49,8 @@ class ModuleCredit:
     """Share of the variance that is due to the module's replies and all calls that may follow from them."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the module as a dictionary: `module`, `calls`, and `share` and `reached` with their intervals (None:
-        not measured)."""
+        """Return the module as a dictionary: `module`, `calls`, and `share` and `reached`, each a dictionary of `mean` and
+        `ci95` (None: the score does not vary)."""
         return {"module": self.module, "calls": self.calls, "share": _json(self.share), "reached": _json(self.reached)}
 
 

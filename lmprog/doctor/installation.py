@@ -109,7 +109,7 @@ def _hub() -> Path:
 
 def cached_repository(name: str) -> bool:
     """Return whether a model repository of the Hugging Face hub, OWNER/NAME or OWNER/NAME@REVISION, is in the local cache
-    (in that revision); False where the cache cannot be read.
+    (in that revision), maybe only a part of its files; False where the cache cannot be read.
     """
     repository, at, revision = name.partition("@")
     folder = _hub() / f"models--{repository.replace('/', '--')}"

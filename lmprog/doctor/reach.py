@@ -25,7 +25,8 @@ OLLAMA = "http://localhost:11434"
 
 async def reached(lms: Iterable[LM]) -> list[Line]:
     """Request from the servers of each LM behind an API which models they have, all at the same time; return a line for
-    each server. An LM that cannot be asked without cost gets a line that says so.
+    each server of each LM, in their order, also where it does not answer. An LM that cannot be asked without cost gets a
+    line that says so, one of this process none.
     """
     asked = [_asked(lm, address) for lm in lms if not lm.backend.local for address in _servers(lm)]
     return list(await asyncio.gather(*asked))

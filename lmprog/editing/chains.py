@@ -40,7 +40,8 @@ Chain = tuple[Part, ...]
 
 def in_expression(text: str, start: int = 0, end: int | None = None) -> Iterator[Chain]:
     """Yield the dotted names in an expression, each as its parts with their offsets in `text`; `a["b"]` counts as `a.b`. A name
-    ends before a call, another bracket or a filter, and names behind these (`f().a`, `x | upper`) are left out.
+    ends before a call, another bracket or a filter, and names behind these (`f().a`, `x[0].a`, `x | upper`) are left out.
+    Words of the language, such as `if` and `not`, are yielded like names.
 
     Only the text from character `start` to `end` (None: to its end) is read.
     """
@@ -50,8 +51,9 @@ def in_expression(text: str, start: int = 0, end: int | None = None) -> Iterator
 
 
 def in_template(text: str) -> Iterator[Chain]:
-    """Yield the dotted names in the `{{ }}` and `{% %}` of a template, each as its parts with their offsets in `text`,
-    without names before an `=`, as of keyword arguments and of `set`."""
+    """Yield the dotted names in the `{{ }}` and `{% %}` of a template, each as its parts with their offsets in `text`, as
+    `in_expression` does (`for` and loop variables too), without names before an `=`, as of keyword arguments and of
+    `set`."""
     for start, end in holes(text):
         for chain in in_expression(text, start, end):
             if not re.match(r"\s*=(?!=)", text[chain[-1].end : end]):

@@ -64,7 +64,8 @@ class Cursor:
 
     @property
     def owner(self) -> tuple[str, ...]:
-        """The section and id that the position is in, such as ("steps", path) or ("modules", id); empty in other sections."""
+        """The section and id that the position is in, such as ("steps", path), for `steps`, `modules`, `tools`, `metrics`,
+        `lms`, and for the members of an ensemble, which count as `modules`; empty elsewhere."""
         steps, spot = [], Spot()
         owner: tuple[str, ...] = ()
         for key in self.keys:

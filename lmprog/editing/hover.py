@@ -56,7 +56,7 @@ def hover(session: Session, path: Path, line: int, column: int) -> Hover | None:
     function of an expression.
 
     A module, a step and a key of a module's prompt are shown with the prompt of their first call, which a dry run
-    makes. None where there is nothing to show.
+    makes, or with the reason why it failed. None where there is nothing to show.
     """
     found = mention_at(session, path, line, column)
     parts: list[str] = []

@@ -157,7 +157,7 @@ class _Walker:
         return program_path(node) if node is not None else None
 
     def field(self, module: str, name: str) -> Target | None:
-        """Return the symbol of the input or output of a module that has this name; None where it has none."""
+        """Return the symbol of the input, else the output, of a module that has this name; None where it has none."""
         modules = self.structure.root.map("modules")
         node = modules.map(module) if modules is not None else None
         for section in ("inputs", "outputs"):
@@ -204,10 +204,11 @@ class _Walker:
 
 
 def resolved(chain: Chain, structure: Structure, level: str) -> list[Target | None]:
-    """Return for each name of a dotted name, after its first, the symbol of the program that it stands for.
+    """Return the symbols of the program that the names of a dotted name stand for, after its first and in their order: None
+    for a name that stands for nothing. Names behind the last symbol, which are fields of a value, have no entry.
 
-    It is None for a field of a value, and for a name that stands for nothing. `structure` has the program's steps, modules and
-    tools; `level` is the path of the loops around the place, as `outer.inner.`, and empty outside of any.
+    `structure` has the program's steps, modules and tools; `level` is the path of the loops around the place, as
+    `outer.inner.`, and empty outside of any.
     """
     root, *names = [part.name for part in chain]
     if not names:

@@ -107,8 +107,9 @@ def _everywhere(session: Session, path: Path, symbol: Symbol) -> Iterator[tuple[
 
 
 def renamable(session: Session, path: Path, line: int, column: int) -> Mention:
-    """Return the name at a line and column (from 1) if names of its section can be renamed (RENAMED: not those of inputs and
-    outputs); raise CannotRename if not, or where there is no name."""
+    """Return the name at a line and column (from 1) if names of its section can be renamed (RENAMED: steps, modules, LMs,
+    tools, metrics and vars); raise CannotRename if not, or where there is no name. Only `renamed` finds out what else
+    hinders it."""
     found = mention_at(session, path, line, column)
     if found is None:
         raise CannotRename("there is no name of the program here")

@@ -41,9 +41,11 @@ class _NoTools(Resources):
 
 def prompts(draft: Draft, plan: Plan) -> list[Prompt]:
     """Return the prompts of a program for its first local row, or for made-up values of its inputs' types where it has none, as
-    a dry run makes them, in the order of the plan; no tool is called. Not to be called in a running event loop.
+    a dry run makes them, in the order of the plan; no tool is called, and made-up values stand for results. Not to be called
+    in a running event loop.
 
-    Raises TimeoutError where the dry run takes longer than SECONDS (5).
+    Of a dry run that fails the prompts before its failure are returned. Raises TimeoutError where it takes longer than
+    SECONDS (5).
     """
     split = next((name for name, rows in draft.rows.items() if rows), None)
     if split is not None:

@@ -35,10 +35,11 @@ def visible_steps(draft: Draft, level: str) -> dict[str, Step]:
 
 def roots(draft: Draft, at: tuple[str, ...], level: str, owner: tuple[str, ...]) -> dict[str, Type]:
     """Return the first names that an expression can read at a place (`at`: its keys, with `*` for the author's names), with
-    their types.
+    their types: `env` alone below `lms`, `tools` and `export`, `vars` alone in other sections than `steps`, `outputs`,
+    `tests` and `metrics`. A step with `foreach` has `item` and `loop` too, a step in a loop `state` and `loop`.
 
-    `level` are the ids of the loops around it, each with a dot, `owner` its section and id, such as ("steps", path); empty for
-    other places.
+    `level` are the ids of the loops around it, each with a dot (empty: none), `owner` its section and id, such as
+    ("steps", path) (empty: it is in no such section).
     """
     section = at[0] if at else ""
     if section in ("lms", "tools", "export"):
@@ -77,8 +78,8 @@ def _of_a_run(draft: Draft) -> dict[str, Type]:
 
 
 def layout_names(draft: Draft, module: str, role: str) -> dict[str, Type]:
-    """Return the names that the template of a module for `role` (`system`, `user`, `assistant`) can read, with their types;
-    without inputs for an id that is no module."""
+    """Return the names that the template of a module for `role` (`system`, `user`, `assistant`) can read, with their types:
+    of the assistant's the outputs too. Without inputs and outputs for an id that is no module."""
     found = draft.modules.get(module)
     known: dict[str, Type] = {"vars": draft.var_types, "instructions": STR, "demos": DEMOS}
     if found is not None:
@@ -90,7 +91,7 @@ def layout_names(draft: Draft, module: str, role: str) -> dict[str, Type]:
 
 def fields(known: Mapping[str, Type], names: Sequence[str]) -> dict[str, Type]:
     """Return the fields of the value that the dotted name `names` reads, with their types; empty where it is no object or not
-    known. For no names they are the first names themselves.
+    known. T? counts as T on the way. For no names they are the first names themselves.
 
     `known` has the types of the first names.
     """
@@ -122,8 +123,8 @@ def counted(calls: int) -> str:
 
 
 def most_calls(plan: Plan) -> dict[str, int]:
-    """Return the most LM calls of one run by the path of the step; a loop has the sum of its steps, a step that runs a
-    sub-program its calls. Steps without LM calls are left out."""
+    """Return the most LM calls of one run by the path of the step, those in loops for all turns; a loop has the sum of its
+    steps, a step that runs a sub-program its calls. Steps without LM calls are left out."""
     found: dict[str, int] = {}
     known = bounds(plan)
     own = {id(step.action): step.path for step in walk(plan.steps) if step.action is not None}

@@ -84,7 +84,7 @@ class Session:
         return None if self.imports else root_of(path)
 
     def is_program(self, path: Path) -> bool:
-        """Return whether a file is a program or an overlay, by its keys."""
+        """Return whether a file is a program or an overlay, by its ending and its keys; False where it cannot be read."""
         return path.suffix in (".yaml", ".yml") and Source(path, path.name, self.text(path).raw, path.parent).is_program
 
     def close(self, path: Path) -> None:
@@ -135,8 +135,8 @@ class Session:
         return self._plans.get(path)
 
     def prompts(self, path: Path) -> list[Prompt]:
-        """Return the prompts of a program for its first row, by the last check without errors; empty until there is one.
-        Raises what a dry run raises."""
+        """Return the prompts of a program for its first row, by the last check without errors, made once for it; empty until
+        there is one. Raises the errors of `lmprog.editing.prompts.prompts`."""
         plan, draft = self._plans.get(path), self._drafts.get(path)
         if plan is None or draft is None:
             return []
@@ -163,8 +163,8 @@ class Session:
         return next((finding for finding in report.findings.values() if finding.severity == "error"), None)
 
     def structure(self, path: Path) -> Structure | None:
-        """Return the steps, modules and tools of a program, with those of the file that it extends; None where it cannot be
-        read.
+        """Return the steps, modules and tools of a program, with those of the file that it extends, or without them where one
+        of the two cannot be parsed whole; None where nothing of the program's own file can be read.
         """
         own = self.parsed(path)
         if own is None:
@@ -189,7 +189,7 @@ class Session:
 
     def bases(self, path: Path) -> list[Path]:
         """Return the file `path`, the file that it extends, and so on to the one that extends none; a file that is reached
-        again ends the list."""
+        again ends the list, as does one that does not exist, which is the last."""
         found = [path]
         while (base := self._base(found[-1])) is not None and base not in found:
             found.append(base)

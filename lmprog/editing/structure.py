@@ -60,8 +60,8 @@ class Structure:
             level = f"{level}." if level else ""
 
     def visible(self, level: str) -> list[str]:
-        """Return the ids of the steps that an expression inside the loops `level` can read, those of the innermost loop
-        first."""
+        """Return the ids of the steps that an expression inside the loops `level` can read, each once, those of the innermost
+        loop first."""
         found = dict.fromkeys(self.levels.get(level, ()))
         while level:
             level = level[:-1].rpartition(".")[0]
@@ -75,13 +75,13 @@ class Structure:
         return self.levels.get(f"{level}." if level else "", {}).get(id)
 
     def has(self, section: str, id: str) -> bool:
-        """Return whether a section of the program defines a name."""
+        """Return whether a section of the program defines a name; of `steps` only the top level is looked at."""
         found = self.root.map(section)
         return found is not None and id in found.entries
 
     def program_field(self, section: str, name: str) -> Symbol:
-        """Return the symbol of an input or output (`section`) of the program; in a program without steps it is that of its
-        only module.
+        """Return the symbol of an input or output (`section`) of the program, which need not have it; in a program without
+        steps it is that of its only module.
         """
         if self.root.get(section) is None and self.only_module is not None:
             return ("modules", self.only_module, section, name)
@@ -120,7 +120,8 @@ class Structure:
 
 
 def program_path(node: Mapping) -> Path | None:
-    """Return the file that `program:` of a step or metric names; None where it names none."""
+    """Return the file that `program:` of a step or metric names, from the folder of its own file; None where it names none.
+    The file need not exist."""
     written = node.get("program")
     if not isinstance(written, Scalar) or not isinstance(written.value, str):
         return None

@@ -93,7 +93,7 @@ class ExportedModule:
 
 def exported_modules(plan: Plan) -> list[ExportedModule]:
     """Return the modules that a program's steps call, those of its sub-programs included, in the order of the spec; each has a
-    name of its own.
+    name of its own, with `_` behind it where an earlier one has the same, in whatever case.
 
     Raises UsageError for a module whose prompt cannot be written as a text, such as one that shows each call the demos nearest
     to its inputs.

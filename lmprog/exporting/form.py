@@ -39,7 +39,8 @@ def wiring(plan: Plan) -> Iterator[str]:
 
 
 def named(name: str, taken: Iterable[str] = ()) -> str:
-    """Return a name of a spec as a Python name: with an underscore behind it where it is a keyword of Python or in `taken`."""
+    """Return a name of a spec as a Python name: with an underscore behind it where it is a keyword of Python or in `taken`,
+    which may make it equal to another name."""
     return f"{name}_" if keyword.iskeyword(name) or name in taken else name
 
 

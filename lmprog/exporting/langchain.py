@@ -16,7 +16,8 @@ _CLASSES = {"system": "SystemMessage", "user": "HumanMessage", "assistant": "AIM
 
 
 def source(plan: Plan, modules: Sequence[ExportedModule]) -> str:
-    """Return the text of a Python file that has, for each module, a LangChain prompt and the other fields of its requests."""
+    """Return the text of a Python file that has, for each module, a LangChain prompt, as NAME in capitals, and the other
+    fields of its requests, as NAME_FIELDS."""
     bodies = ["".join(_module(module)) for module in modules]
     code = "".join(bodies)
     runs = "RunnableLambda" in code

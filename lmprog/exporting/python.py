@@ -32,8 +32,8 @@ JINJA = (
 
 
 def source(plan: Plan, modules: Sequence[ExportedModule]) -> str:
-    """Return the text of a Python file that has, for each module, a function of its inputs that returns the body of a
-    request; it needs jinja2 where a template has more than texts and inputs."""
+    """Return the text of a Python file that has, for each module, a function of its inputs (by keyword) that returns the body
+    of a request; it needs jinja2 where a template has more than texts and inputs."""
     jinja = any(text.pieces is None for module in modules for text in module.texts)
     parts = [
         docstring(
@@ -58,7 +58,8 @@ def commented(lines: Iterator[str]) -> str:
 
 
 def templates(module: ExportedModule) -> Iterator[str]:
-    """Yield the Python code that makes a Jinja template of each text of a module that has more than texts and inputs."""
+    """Yield, for each text of a module that has more than texts and inputs, the Python statement that makes a Jinja template of
+    it, with a line break."""
     for text in module.texts:
         if text.pieces is None:
             made = call("_JINJA.from_string", text.template, 0)

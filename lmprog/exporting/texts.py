@@ -24,8 +24,9 @@ class ExportedTexts:
 
 
 def exported_texts(plan: Plan, form: str, only: str | None = None) -> ExportedTexts:
-    """Return the prompts of a program as texts by file name, in the form `messages`, `jinja` (a file for each module),
-    `langchain` or `python`; `only` names one module as the export does (None: all). No file is written.
+    """Return the prompts of a program as texts by file name, in the form `messages` (messages.json), `jinja` (MODULE.jinja
+    for each module), `langchain` or `python` (prompts.py); `only` names one module as the export does (None: all). No file
+    is written.
 
     Raises UsageError where the program calls no module, or none of this name, or a prompt cannot be written in this form.
     """

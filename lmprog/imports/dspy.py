@@ -37,8 +37,9 @@ def imported(path: Path, folder: Path, code: Path | None = None, chosen: str | N
 
     `path` is its Python file, or a state that DSPy saved as JSON; `code` is the Python file of such a state (None: it
     is not known), and `chosen` names the module class to convert (None: the last that no other class of the file makes an
-    object of). Raises UsageError where a file cannot be read or holds no such program, for a pickle, and for `code` beside
-    a Python file.
+    object of). Without code the names and types of fields are those that the state shows, with notes on what is assumed.
+    Raises UsageError where a file cannot be read or holds no such program or class, for a pickle, and for `code` beside a
+    Python file.
     """
     if path.is_dir() or path.suffix == ".pkl":
         raise UsageError(
