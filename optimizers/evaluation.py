@@ -162,8 +162,8 @@ class CandidateEvaluator:
         return why is not None
 
     def remember(self, candidate: Candidate, parents: Sequence[Candidate], values: Values) -> None:
-        """Write a candidate's parents and score, the mean of `values` (scores by row), to the journal, for the reports
-        on the run."""
+        """Write a candidate's parents and score, the mean of `values` (scores by row, one at least), to the journal,
+        for the reports on the run."""
         score = estimate(list(values.values()))
         remember(self.task.journal, self.task.program.plan, candidate, parents, score)
 

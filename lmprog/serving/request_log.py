@@ -16,11 +16,11 @@ from lmprog.state.ownership import exclusive_writer
 
 
 class RequestLog:
-    """The log of requests as a file of JSON lines, which only this process writes and only its owner may read; a context
-    manager that opens the file and makes its folder.
+    """The log of requests as a file of JSON lines, which only this process writes and only its owner may read; a
+    context manager that opens the file to append, and makes its folder.
 
-    Entering raises WriterLocked where another process writes the file, and OSError where it cannot be opened. A full disk is
-    reported once, and no request fails by it.
+    Entering raises WriterLocked where another process writes the file, and OSError where it cannot be opened. A full
+    disk is reported once, and no request fails by it.
     """
 
     def __init__(self, path: Path) -> None:

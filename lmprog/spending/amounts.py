@@ -21,8 +21,8 @@ def spending(spent: Spent, limits: Mapping[str, float]) -> str:
 
 
 def amount(name: str, value: float) -> str:
-    """Return an amount as readable text, such as `$0.0213`, `1.5 minutes` or `120k tokens`. `name` is the name of the
-    limit that a budget may set on it, as `usd`."""
+    """Return an amount as readable text, such as `$0.0213`, `1.5 minutes`, `150 calls` or `120k tokens`. `name` is the
+    name of the limit that a budget may set on it, as `usd` or `lm_calls`."""
     if name == "usd":
         return f"${value:.2f}" if value >= 100 else f"${value:.4f}"
     if name in ("seconds", "minutes"):

@@ -238,8 +238,8 @@ class Budget:
         return {name: limit - getattr(total, name) for name, limit in self.limits.items()}
 
     def refusal(self, name: str) -> BudgetExceeded:
-        """Return, and do not raise, the error for a call that the limit `name` of this budget does not allow; it has the name
-        as `limit`."""
+        """Return, and do not raise, the error for a call that `name`, one of the limits that this budget has, does not
+        allow; it has the name as `limit`."""
         error = BudgetExceeded(f"the budget of {self.limits[name]:g} {name.replace('_', ' ')} is spent")
         error.limit = name
         return error

@@ -70,7 +70,8 @@ class DevRows:
     """The share of rows whose score a candidate is taken to change."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the numbers as a dictionary: `choose`, `confirm`, `least_gain`, `power` and `changing`."""
+        """Return the numbers as a dictionary: `choose`, `confirm`, `least_gain`, `power` (the probability that such
+        a gain is confirmed) and `changing` (the share of rows whose score a candidate is taken to change)."""
         return asdict(self)
 
 

@@ -46,7 +46,7 @@ class TrainingFee:
 
     @property
     def estimated(self) -> TrainingFee:
-        """The same fee with the estimated tokens in place of the most."""
+        """The same fee with the estimated tokens (None where they are unknown) in place of the most."""
         return TrainingFee(self.lm, self.model, self.usual, self.usual, self.usd_per_token)
 
     @property

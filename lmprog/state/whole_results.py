@@ -30,7 +30,8 @@ class WholeResults:
         self._file = open_part(self.part, private=private)
 
     def add(self, value: Any) -> None:
-        """Append a value as a line of JSON, which outlives the end of this process when this returns."""
+        """Append a value as a line of JSON, which outlives the end of this process (not of the machine) when this
+        returns."""
         self._file.write(as_line(value))
         self._file.flush()
 

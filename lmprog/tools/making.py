@@ -29,8 +29,9 @@ def make_tool(tool: Tool, connections: Connections) -> Call:
     only reads) its cache.
 
     The function returns the tool's result, or raises ToolFailed; errors that concern more than one run, such as
-    BudgetExceeded, pass unchanged. Raises UsageError where the tool cannot be made. `connections` holds its connection to
-    the server, which equal tools share.
+    UsageError, pass unchanged, but for those that a Python function raises (`python_tool`). Raises UsageError where the
+    tool cannot be made, and ImportFailed where its Python function cannot be imported. `connections` holds its
+    connection to the server, which equal tools share.
     """
     kind = kind_of(tool.kind)
     make = function_of(kind.make)

@@ -17,9 +17,9 @@ from lmprog.tools.tool import failed
 
 
 def python_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
-    """Return a Python function as a tool: an async function that takes its arguments by name, awaits an async function or
-    calls another in a thread of its own, and returns the result as plain values. It raises ToolFailed for whatever the
-    function raises, and for a result of another type than declared.
+    """Return a Python function as a tool: an async function that takes its arguments by name, awaits an async function
+    or calls another in a thread of its own, and returns the result as plain values. It raises ToolFailed for whatever
+    the function raises (SystemExit and errors of lmprog included), and for a result of another type than declared.
 
     Raises ImportFailed where the function cannot be imported.
     """

@@ -96,6 +96,6 @@ class Checkpoints:
 
 
 def by_row(scores: Scores) -> ByRow:
-    """Return pairs of a row's number and its mean score over the repeats (None: an outage), the form in which checkpoints
-    hold scores."""
+    """Return pairs of a row's number and its mean score over the repeats that have one (None: an outage ended all), the
+    form in which checkpoints hold scores."""
     return scores.kept

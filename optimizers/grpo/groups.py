@@ -107,8 +107,8 @@ def form_groups(
 
 
 def spread(members: Sequence[Member], count: int) -> list[Member]:
-    """Return `count` of a group's n members, sorted by reward and taken at even distances from the lowest to the highest;
-    all n, in the order given, where there are no more than `count`.
+    """Return `count` (1 or more) of a group's n members, sorted by reward and taken at even distances from the lowest
+    to the highest; all n, in the order given, where there are no more than `count`.
 
     Their places in the sorted order are `round(linspace(0, n - 1, count))`; a `count` of 1 takes the lowest.
     """
