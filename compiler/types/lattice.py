@@ -285,7 +285,7 @@ def type_of(value: Any) -> Type:
     """Return the type of a plain value, such as a literal or a row of data, or UNKNOWN where no type describes it.
 
     None is an optional unknown type; a list of values without a common type is a list of json, an empty one of unknown
-    items.
+    items. The keys of a mapping are taken as texts.
     """
     if value is None:
         return Optional(UNKNOWN)

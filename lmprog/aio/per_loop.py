@@ -10,7 +10,8 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """A value for each event loop, made by `make` at its first use there and dropped some time after the loop is closed."""
+    """A value for each event loop, made by `make` at its first use there and dropped, not closed, some time after the loop
+    is closed."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make

@@ -33,8 +33,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows, metrics and options of an evaluation, which hold for all columns: the name of the split, the rows to score, and
-    the ids of the metrics, the main one first.
+    """The rows, metrics and options of an evaluation, which hold for all columns: the name of the split, the rows to score, the
+    ids of the metrics, the main one first, and in `how` the repeats, run options and concurrency.
     """
 
     split: str

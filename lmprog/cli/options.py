@@ -177,8 +177,8 @@ def metric_of(plan: Any, named: str | None) -> str:
 
 
 def listed(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
-    """Return the values of an option that is repeated or holds several separated by commas, each once: a callback of
-    click, which passes `context` and `parameter`."""
+    """Return the values of an option that is repeated or holds several separated by commas, each once, without blanks
+    around it: a callback of click, which passes `context` and `parameter`."""
     return tuple(dict.fromkeys(part.strip() for value in values for part in value.split(",") if part.strip()))
 
 

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 
 def percent(estimate: Mapping[str, Any]) -> str:
-    """Return an estimate, as the journal has it (`mean`, `ci95`, ...), in percent with its interval: `62.5% [52.3, 71.9]`."""
+    """Return an estimate of fractions, as the journal has it (`mean`, `ci95`, ...), in percent with its interval:
+    `62.5% [52.3, 71.9]`."""
     return str(Estimate.from_json(estimate))
 
 
 def points(difference: Mapping[str, Any]) -> str:
-    """Return a difference (`mean` and `ci95`) in percentage points with its interval, as `+12.5 [+3.1, +21.9]`."""
+    """Return a difference of fractions (`mean` and `ci95`) in percentage points with its interval, as `+12.5 [+3.1, +21.9]`."""
     low, high = difference["ci95"]
     return f"{100 * difference['mean']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 

@@ -17,8 +17,8 @@ _WIDTH = 100
 
 
 def head(plan: Plan, modules: Sequence[ExportedModule], form: str) -> Iterator[str]:
-    """Yield the lines for the comment at the head of a file: from which program it was made by `lmprog export --FORM`, and a
-    line for each part that the modules' texts do not hold."""
+    """Yield the lines, without comment marks, for the comment at the head of a file: from which program it was made by
+    `lmprog export --FORM`, and a line for each part that the modules' texts do not hold."""
     yield f"made by `lmprog export --{form}` from {plan.path.name}; program {plan.name}, digest {plan.digest}"
     for note in notes(modules):
         yield f"not exported: {note}"

@@ -195,7 +195,7 @@ def _needed(value: Any, name: str, code: str) -> Any:
 
 
 def literal(value: Any) -> str:
-    """Return a plain value in Jinja's notation."""
+    """Return a plain value in Jinja's notation, such as `none` for None; infinity and NaN have none there."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
