@@ -41,6 +41,8 @@ _LISTS = ("list", "List", "set", "Set", "tuple", "Tuple", "Sequence", "Iterable"
 _OF_DSPY = {"Image": IMAGE, "History": MESSAGES}
 _WORD = re.compile(r"[^\[\]{},?'\"\s][^\[\]{},?'\"]*")
 _MAX_DEPTH = 8
+_MOST_CLASSES = 500
+"""The most classes that one type is made of, each counted as often as it occurs."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Signatures:
         self.classes, self.dspy_name, self.say = classes, dspy_name, say
         self.used: set[str] = set()
         self._open: list[str] = []
+        self._made = 0
 
     def is_signature(self, node: ast.ClassDef) -> bool:
         """Return whether a class is a signature, by one of its bases, also through at most 8 other classes of the file."""
@@ -243,10 +246,16 @@ class Signatures:
 
     def _of_class(self, node: ast.ClassDef, depth: int) -> Type:
         """Return the type of a class of the file: an enum of texts, or an object with the fields of a model, dataclass or
-        TypedDict; `json` for a class without fields, and for one inside itself.
+        TypedDict; `json` for a class without fields, for one inside itself, and beyond _MOST_CLASSES (500) in one type.
         """
         if node.name in self._open:
             return JSON  # A class that holds itself.
+        self._made = self._made + 1 if self._open else 1
+        if self._made > _MOST_CLASSES:
+            self.say(
+                node, f"the fields of `{node.name}` in a type of more than {_MOST_CLASSES} classes: it is taken as json"
+            )
+            return JSON
         self.used.add(node.name)
         self._open.append(node.name)
         found = self._parts(node, depth)

@@ -150,6 +150,17 @@ def test_what_a_loop_doubles_ends(tmp_path: Path, doubled: str) -> None:
     assert len(dspy.imported(path, tmp_path).text()) < 50_000
 
 
+def test_classes_within_each_other_make_no_endless_type(tmp_path: Path) -> None:
+    path = tmp_path / "p.py"
+    fields = [f"    f{place}: " for place in range(12)]
+    classes = [f"class C{level}:\n" + f"C{level + 1}\n".join([*fields, ""]) for level in range(8)]
+    signature = "class S(dspy.Signature):\n    q: C0 = dspy.InputField()\n    a: str = dspy.OutputField()\n"
+    path.write_text("\n".join(["import dspy", *classes, "class C8: x: str", signature, "ask = dspy.Predict(S)"]))
+    made = dspy.imported(path, tmp_path).text()
+    assert len(made) < 100_000
+    assert "in a type of more than 500 classes: it is taken as json" in made
+
+
 def test_no_turn_of_a_long_loop_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "p.py"
     loop = f"        for i, x in enumerate({list('abcdefghijklm')}):\n            q = q + x\n"
