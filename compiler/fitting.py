@@ -247,8 +247,10 @@ def _unknown_key(shape: Record, node: Mapping, key: str, report: Report, what: s
     or None."""
     place = node.key_place(key)
     known = [name for name in shape.keys if name not in node.entries]
-    meant = nearest(key, known) or meant_key(key, known)
-    fix = f"did you mean `{meant}`?" if meant else None
+    close = nearest(key, known)
+    meant = close or meant_key(key, known)
+    # Another word may mean a little more or less, as `max_retries` counts no first try: it is not replaced by `--fix`.
+    fix = f"did you mean `{close}`?" if close else f"that is `{meant}` here" if meant else None
     if meant is None and key in PARAMETERS and "params" in shape.keys:
         fix = f"write it below `params`: params: {{{key}: ...}}"
     fix = fix or suggestion(key, known or shape.keys, "further keys" if known else "keys")
