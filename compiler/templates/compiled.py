@@ -63,11 +63,11 @@ class Environment(ImmutableSandboxedEnvironment):
         )
         return getattr(obj, name) if allowed else self.undefined(obj=obj, name=name)
 
-    def call(self, context: Any, obj: Any, *arguments: Any, **named: Any) -> Any:
-        of = getattr(obj, "__self__", None)
-        if isinstance(of, str) and obj.__name__ in ("replace", "join"):
-            _require_short(obj.__name__, (of, *arguments) if obj.__name__ == "replace" else (*arguments, of))
-        return super().call(context, obj, *arguments, **named)
+    def call(self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        of, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
+        if isinstance(of, str) and name in ("replace", "join"):
+            _require_short(name, (of, *args) if name == "replace" else (*args, of))
+        return super().call(__context, __obj, *args, **kwargs)
 
     def is_safe_callable(self, obj: Any) -> bool:
         if obj is _range:
