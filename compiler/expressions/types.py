@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from lmprog.compiler.expressions.functions import FUNCTIONS, is_number, is_text
 from lmprog.compiler.expressions.guards import Names, guards
+from lmprog.compiler.expressions.list_meant import list_meant
 from lmprog.compiler.expressions.parser import CONSTANTS, dotted
 from lmprog.compiler.findings.finding import nearest, suggestion
 from lmprog.compiler.steps.scope import Scope
@@ -277,23 +278,8 @@ class Typer:
             return UNKNOWN
         found = function.typing(kinds)
         if isinstance(found, str):
-            return self._say("LMP203", node, f"`{name}`: {found}", self._instead(node, kinds) or function.about)
+            return self._say("LMP203", node, f"`{name}`: {found}", list_meant(node, kinds) or function.about)
         return found
-
-    def _instead(self, node: ast.Call, kinds: list[Type]) -> str | None:
-        """Return the fix for a call that would take a list where it is given a step, or a text: to name the step's field, or to
-        declare the list. None for another call."""
-        typing = FUNCTIONS[node.func.id].typing  # type: ignore[attr-defined]
-        for place, (argument, kind) in enumerate(zip(node.args, kinds, strict=True)):
-            name = dotted(argument)
-            if name is None or isinstance(typing([*kinds[:place], ListOf(UNKNOWN), *kinds[place + 1 :]]), str):
-                continue
-            if name[0] == "steps" and len(name) == 2 and isinstance(kind, Object):
-                lists = [field for field, inner in kind.fields if isinstance(without_none(inner), ListOf)]
-                return f"write {'.'.join(name)}.{(lists or ['<field>'])[0]}: a step is read by its fields"
-            if kind == STR and (name[0] == "inputs" or len(name) > 2):
-                return f"write list[str] as the type of `{name[-1]}` where that is declared"
-        return None
 
     def _bool(self, node: ast.BoolOp, present: Names) -> Type:
         is_and = isinstance(node.op, ast.And)
