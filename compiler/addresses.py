@@ -15,7 +15,8 @@ FLEETS = (VLLM_PREFIX, "openai/")
 
 def api_base(draft: Draft, node: Node | None, model: str, what: str) -> Expression | Fleet | None:
     """Return what the node `api_base` of an LM says: one address, as an expression over the environment, or a fleet of
-    servers; None where it is absent (`node` None), empty, or gives nothing that can be used.
+    servers; None where it is absent (`node` None) or empty, and, with a finding, where it gives nothing that can be
+    used.
 
     A fleet gets a finding, and is returned, where `model` is reached through litellm, which has one address. `what` names
     the LM in messages.
@@ -41,8 +42,8 @@ def api_base(draft: Draft, node: Node | None, model: str, what: str) -> Expressi
 
 def adapter_store(draft: Draft, node: Node | None, model: str, what: str) -> AdapterStore | None:
     """Return the place to which adapters are copied for the servers of an LM, from the node `adapter_store`; None where
-    that is absent (`node` None), lacks `write` or `read`, or may not be used, which has a finding: beside a `model` that
-    vLLM does not serve, or outside of the folder that an untrusted program may read.
+    that is absent (`node` None) or lacks `write` or `read` (which the shape of the spec reports), and, with a finding,
+    beside a `model` that vLLM does not serve, or outside of the folder that an untrusted program may read.
 
     A folder without `://` is resolved from the spec's own. `what` names the LM in messages.
     """

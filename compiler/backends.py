@@ -119,7 +119,8 @@ VLLM_PREFIX = "hosted_vllm/"
 
 
 def registered(prefix: str) -> Backend | None:
-    """Return the record of a backend by its prefix; None where there is none, so that only litellm may know the prefix.
+    """Return the record of a backend by its prefix, without the slash; None where there is none, so that only litellm
+    may know the prefix.
 
     Raise PluginFailed where another package registers the prefix and its record cannot be used.
     """
@@ -127,7 +128,8 @@ def registered(prefix: str) -> Backend | None:
 
 
 def prefixes() -> Iterable[str]:
-    """Return the prefixes of all backends, those of other packages among them."""
+    """Return the prefixes of all backends, without their slash, those of other packages among them, also of such as
+    cannot be used."""
     return (*BUILT_IN, *names(GROUP))
 
 

@@ -68,7 +68,8 @@ class Bounds:
 
     @property
     def asked(self) -> Iterator[LM]:
-        """The LMs that may answer the calls, one call site after another; an LM that is not declared is left out."""
+        """The LMs that may answer the calls, those of `balance` and `fallback` included, one call site after another,
+        so that one may come twice; an LM that is not declared is left out."""
         for site in self.sites:
             lm = site.plan.lms.get(site.module.lm)
             yield from lm.answering if lm is not None else ()
@@ -85,7 +86,7 @@ def judges(plan: Plan, scored_by: str | None = None) -> list[Plan]:
     computed from.
 
     With `scored_by` None they are those of the metric of `optimize` and of its rewards, which is more than any one
-    score runs.
+    score runs. Empty where there are none, also for a metric or an `optimize` that the program does not have.
     """
     optimize = plan.optimize
     followed = [] if optimize is None else [optimize.metric, optimize.reward, *optimize.rewards.values()]
@@ -106,8 +107,9 @@ def judges(plan: Plan, scored_by: str | None = None) -> list[Plan]:
 def bounds(plan: Plan, rows: Iterable[Mapping[str, Any]] = ()) -> Bounds:
     """Return the worst case of one run of a program.
 
-    `rows` are rows of data, whose longest values say how long the inputs are in prompts; without rows an input counts as
-    long as a reply. How many items a `foreach` over inputs has is in the plan already (`known_lists`).
+    `rows` are rows of data, whose longest values say how long the inputs are in prompts; without rows an input counts
+    as long as a reply. How many items a `foreach` over inputs has is in the plan already (`known_lists`); a list of unknown
+    length counts as one item, and sets `bounded` to False.
     """
     found = Bounds()
     longest = longest_inputs(rows)
@@ -284,7 +286,7 @@ def static_characters(module: Module, known: bool = True) -> int:
 
 def demo_lengths(module: Module, least: bool = False) -> list[int]:
     """Return the lengths in characters of the demos that one call is shown, one number a demo, without layout: of all
-    demos, or of as many as `nearest` allows, the longest first, with `least` the shortest first.
+    demos in their order, or of as many as `nearest` allows, the longest first, with `least` the shortest first.
     """
     lengths = [sum(len(str(value)) for value in demo.values()) for demo in module.demos]
     return lengths if module.nearest is None else sorted(lengths, reverse=not least)[: module.nearest]

@@ -248,9 +248,9 @@ def _model_name(draft: Draft, node: Node, model: str) -> None:
 
 
 def settings(draft: Draft, node: Node, what: str) -> Any:
-    """Return the options of a tool or a destination of traces as plain values, with an Expression over the environment in
-    place of each text with `${{ }}`: one of the value None where the text has a finding. `what` names the options in
-    messages."""
+    """Return the options of a tool or a destination of traces as plain values, with an Expression over the environment
+    in place of each text with `${{ }}`, also within mappings and lists: one of the value None where the text has a
+    finding. `what` names the options in messages."""
     if isinstance(node, Mapping):
         return {key: settings(draft, value, f"`{key}` of {what}") for key, value in node.entries.items()}
     if isinstance(node, Sequence):
@@ -261,8 +261,9 @@ def settings(draft: Draft, node: Node, what: str) -> Any:
 
 
 def adapter(draft: Draft, node: Node | None) -> AdapterReference | None:
-    """Return the adapter that a node names, by its path (relative to the node's file), by `hf://...`, or by a mapping with
-    digests; None for None, for a mapping without `path`, and, with a finding, for a path that may not be read.
+    """Return the adapter that a node names, by its path (relative to the node's file), by `hf://...`, or by a mapping
+    with digests; None for None, for a mapping without `path` (which the shape of the spec reports), and, with a
+    finding, for a path that may not be read.
 
     A folder that does not exist, and a wrong name of a repository, get a finding and are returned.
     """
@@ -293,8 +294,9 @@ def adapter(draft: Draft, node: Node | None) -> AdapterReference | None:
 
 
 def pick_lm(draft: Draft, node: Mapping, id: str) -> str:
-    """Return the id of the LM of the module `id`: the one that its node names, also (with a finding) where the program has
-    no such LM, or the program's only one; empty, with a finding, where the module names none of several.
+    """Return the id of the LM of the module `id`: the one that its node names, also (with a finding) where the program
+    has no such LM, or the program's only one; empty, with a finding, where it names none and the program has none or
+    several.
 
     The LM is marked as used.
     """

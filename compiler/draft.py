@@ -24,9 +24,10 @@ StageConfigs = Callable[[str], Any]
 class Options:
     """The options of `compile_file`, which hold for a program and, but for `evaluation`, for the programs that it runs.
 
-    Without `imports` no user code runs, without `data` no rows are read, and without `evaluation` data, metrics, tests and
-    `optimize` are not read. `stage_configs` returns the pydantic Config of an optimizer by its name (None: stage options
-    are not checked).
+    Without `imports` no user code runs, without `data` no rows are read, and without `evaluation` data, metrics, tests
+    and `optimize` are not read. `stage_configs` returns the pydantic Config of an optimizer by its name (None: stage
+    options are not checked), `stage_names` the names of all. Nothing outside of the folder `root` is read (None: any
+    file).
     """
 
     imports: bool = True
@@ -105,8 +106,8 @@ class Draft:
         return self.root.source
 
     def node(self, *path: str) -> Node | None:
-        """Return the node at a path of keys from the top of the spec; None where there is none, also where it was left out
-        with a finding."""
+        """Return the node at a path of keys from the top of the spec; None where there is none (the items of lists have
+        no keys), also where it was left out with a finding."""
         found: Node | None = self.root
         for key in path:
             if not isinstance(found, Mapping):

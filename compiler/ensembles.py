@@ -34,7 +34,8 @@ _OWN = ("steps", "outputs", "modules", "tools", "optimize")
 
 
 def name_of(number: int) -> str:
-    """Return the name of member `number` of an ensemble, which is also the id of the step that runs it."""
+    """Return the name of member `number` (from 1) of an ensemble, `member_1`, which is also the id of the step that
+    runs it."""
     return f"member_{number}"
 
 
@@ -45,8 +46,8 @@ def judge_of(root: Mapping) -> str | None:
 
 
 def member_roots(root: Mapping) -> list[Mapping]:
-    """Return the spec of each member of an ensemble, whose tree is `root`: the program's own without `ensemble`, with the
-    member's modules laid over it; empty where there is no list of members."""
+    """Return the spec of each member of an ensemble, in order, whose tree is `root` (left as it is): the program's own
+    without `ensemble`, with the member's modules laid over it; empty where there is no list of members."""
     node = root.map(KEY)
     listed = node.get("members") if node is not None else None
     alone = root.copy()
@@ -61,8 +62,8 @@ def member_roots(root: Mapping) -> list[Mapping]:
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report modules, outputs and LMs in the block `ensemble` that the program does not have, and each tool that writes,
-    which every member would call.
+    """Report modules and LMs (LMP103) and outputs (LMP203) in the block `ensemble` that the program does not have, and
+    each tool that writes, which every member would call (LMP101).
 
     `draft` and `plan` are of the program without the members' changes.
     """
@@ -92,6 +93,7 @@ def check(draft: Draft, plan: Plan) -> None:
 def laid_out(root: Mapping, members: Sequence[Plan]) -> Mapping:
     """Return the spec of an ensemble, whose tree is `root` (left as it is), as an ordinary program: a step runs each of
     the compiled `members`, further steps pick one of their answers by vote or judge, and its outputs are that answer.
+    The module of the judge is not in it: the caller adds `judging_module`.
     """
     node = root.map(KEY)
     assert node is not None
@@ -126,8 +128,8 @@ def laid_out(root: Mapping, members: Sequence[Plan]) -> Mapping:
 
 
 def judging_module(lm: str, members: int, here: bool) -> Module:
-    """Return the module by which the LM of the id `lm` picks the best of the answers of `members` members: its inputs are
-    `task` and `answers`, its output is the number of an answer, from 1, as text.
+    """Return the module by which the LM of the id `lm` picks the best of the answers of `members` members: its inputs
+    are `task` and `answers`, its output `best` is the number of an answer, from 1, as text.
 
     With `here` the LM can constrain its reply to these numbers, and does.
     """

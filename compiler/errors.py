@@ -6,7 +6,7 @@ from __future__ import annotations
 class LmprogError(Exception):
     """The root of lmprog's exceptions, whose text names the place, the cause and the fix.
 
-    A command that ends with one prints its text and exits with `exit_status`.
+    A command that ends with one prints its text and exits with `exit_status`, 1 where a subclass sets no other.
     """
 
     exit_status: int = 1

@@ -17,8 +17,8 @@ GROUP = "lmprog.exporters"
 
 @dataclass(frozen=True)
 class Destination:
-    """The record of a kind of trace destination: its key in a spec, the shape of its options, and the function that makes
-    its exporter from them.
+    """The record of a kind of trace destination: its `key` in a spec, the `shape` of its options, and `make`, which
+    takes them, a mapping by name, and returns the exporter: a function of one run's trace.
     """
 
     key: str

@@ -36,15 +36,16 @@ def base_of(model: str) -> str:
 
 
 def tuned_name(lm: LM, model: str | None = None) -> str:
-    """Return a name for the model that a job makes of an LM, in the form of OpenAI's (`openai/ft:MODEL:tuned`), by which
-    the table of models has its price. `model` is the model that the job trains (None: the base model of the LM)."""
+    """Return a name for the model that a job makes of an LM, in the form of OpenAI's with the LM's own prefix
+    (`openai/ft:MODEL:tuned`), by which the table of models has its price. `model` is the model that the job trains
+    (None: the base model of the LM)."""
     prefix, slash, _ = lm.model.rpartition("/")
     return f"{prefix}{slash}ft:{model or base_of(lm.model)}:tuned"
 
 
 def most_tokens(model: str) -> int:
     """Return the length in tokens of the longest training row that OpenAI and Azure take whole for a base model, named
-    without its prefix."""
+    without its prefix; MAX_TOKENS for one that is not in OLDER."""
     return next((most for name, most in OLDER.items() if model.startswith(name)), MAX_TOKENS)
 
 

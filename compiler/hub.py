@@ -13,7 +13,8 @@ FORM = "hf://ORGANIZATION/NAME@REVISION, where the revision is a commit, a tag o
 
 @dataclass(frozen=True)
 class HubReference:
-    """A repository on the Hub, and a revision of it: a commit, a tag or a branch; None for its main branch."""
+    """A repository on the Hub (`repository`, as `owner/name`), and a `revision` of it: a commit, a tag or a branch;
+    None for its main branch."""
 
     repository: str
     revision: str | None = None

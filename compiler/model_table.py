@@ -34,9 +34,9 @@ N = TypeVar("N", int, float)
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """The context window and longest reply of an LM in tokens, and prices in US dollars a token: of the prompt
-    (`prompt_usd`), of a part of it that the provider had cached (`cached_usd`), and of the reply (`completion_usd`);
-    None where unknown."""
+    """The context window (`context`) and longest `reply` of an LM in tokens, and prices in US dollars a token: of the
+    prompt (`prompt_usd`), of a part of it that the provider had cached (`cached_usd`), and of the reply
+    (`completion_usd`); None where unknown."""
 
     context: int | None
     prompt_usd: float | None
@@ -48,7 +48,8 @@ class Limits:
 
 def limits(lm: LM) -> Limits:
     """Return the limits of an LM and of those that may answer in its place, taken together: the least context that is
-    known, the highest prices and the longest reply, each None where it is unknown of one of them.
+    known (None where none is), the highest prices and the longest reply, each of these None where that of one LM is
+    unknown.
     """
     if len(lm.answering) == 1:
         return own_limits(lm)
@@ -69,8 +70,8 @@ def _dearest(values: Sequence[N | None]) -> N | None:
 
 def own_limits(lm: LM) -> Limits:
     """Return the limits of one LM alone, from the spec, else from the table of models. A model in this process, or on a
-    server of one's own, costs nothing where the spec sets no price; of an LM whose calls wait for batches the prices are
-    those of batches.
+    server of one's own, costs nothing where the spec sets no price; of an LM whose calls wait for batches all prices,
+    those of the spec too, are multiplied by BATCH_SHARE.
     """
     found = _single(lm)
     if not lm.batch:
@@ -159,7 +160,8 @@ def _litellms() -> str:
 
 
 def written_table(of: str) -> str:
-    """Return the text of lmprog's own price table, made from the text `of` of litellm's table, in the same layout."""
+    """Return the text of lmprog's own price table, made from the text `of` of litellm's table, in the same layout: the
+    chat models of PROVIDERS with KEYS alone, and today's date."""
     made: dict[str, Any] = {"our table": {"as_of": f"{datetime.now(UTC):%Y-%m-%d}"}}
     for name, entry in json.loads(of).items():
         if entry.get("litellm_provider") in PROVIDERS and entry.get("mode") in ("chat", "responses"):

@@ -47,10 +47,10 @@ _Dumper.add_representer(dict, _rows)
 def write_overlay(path: Path | str, base_path: Path | str, change: Map[str, Any], tuned: Map[str, Any]) -> str:
     """Write an overlay at `path` that extends `base_path` with `change`, and the block `tuned:` last; return its text.
 
-    `change` has blocks of the spec by key, as `modules`; empty ones are left out. `tuned` gets the digest of the program in
-    the base's file (`base_digest`), without the values that a command overrode for the run, so that a check finds out when
-    the base has changed; none where the base has errors. Raises ValueError, and writes nothing, for a text that cannot be
-    written to a file.
+    `change` has blocks of the spec by key, as `modules`; empty ones are left out. `tuned` gets the digest of the
+    program in the base's file (`base_digest`), without the values that a command overrode for the run, so that a check
+    finds out when the base has changed; none where the base has errors. Raises ValueError, and writes nothing, for a
+    text that cannot be written to a file, and OSError where the file cannot be written.
     """
     path, base_path = Path(path), Path(base_path)
     relative = os.path.relpath(base_path.resolve(), path.resolve().parent)

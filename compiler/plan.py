@@ -123,7 +123,7 @@ class Module:
 
 @dataclass(frozen=True, eq=False)
 class ModuleCall:
-    """The action of a step that calls a module; `arguments` are expressions by input."""
+    """The action of a step that calls the module of the id `module`; `arguments` are expressions by input."""
 
     module: str
     arguments: Mapping[str, Expression]
@@ -131,7 +131,7 @@ class ModuleCall:
 
 @dataclass(frozen=True, eq=False)
 class ToolCall:
-    """The action of a step that calls a tool; `arguments` are expressions by parameter."""
+    """The action of a step that calls the tool of the id `tool`; `arguments` are expressions by parameter."""
 
     tool: str
     arguments: Mapping[str, Expression]
@@ -169,8 +169,8 @@ class Update:
 
 @dataclass(frozen=True, eq=False)
 class Repeat:
-    """The action of a step that repeats inner steps, at most `at_most` times; `until` is tested after each turn on the
-    new state (None: all turns are made).
+    """The action of a step that repeats inner steps, at most as often as `at_most`, an expression over `vars`, says;
+    `until` is tested after each turn on the new state (None: all turns are made).
 
     `start` has the first values of the variables in `state`, `next` their changes after each turn.
     """
@@ -185,8 +185,8 @@ class Repeat:
 
 @dataclass(frozen=True, eq=False)
 class Foreach:
-    """The `foreach` of a step: the list over whose items the step runs, and the most items (`at_most`, None: no limit)
-    and items at a time (`max_parallel`, None: no limit).
+    """The `foreach` of a step: the list over whose items the step runs, and the most items (`at_most`, None: no limit;
+    with more the step fails) and items at a time (`max_parallel`, None: no limit).
 
     `known` is the most items that the data has (None: not known).
     """
@@ -203,9 +203,9 @@ class Step:
     """A step of the program: its id, its action, and when it runs.
 
     `after` has the ids of the steps of its level that must end before it starts; `foreach` is the list that it runs for
-    (None: once), `when` its condition (None: always), `otherwise` its outputs where that is false, `timeout` the most
-    seconds of one try (None: no limit), `retry` the number of further tries, and `on_error` its outputs where all tries
-    fail (None: the run fails).
+    (None: once), `when` its condition (None: always), `otherwise` its outputs where that is false (null for each that
+    it lacks), `timeout` the most seconds of one try (None: no limit), `retry` the number of further tries, and
+    `on_error` its outputs where all tries fail (None: the run fails).
     """
 
     id: str
@@ -227,7 +227,8 @@ class Step:
 
 @dataclass(frozen=True)
 class HubRows:
-    """A split of the data set `hf` on the Hugging Face hub (`owner/name`), as data or as the passages of a search."""
+    """The split `split` of the data set `hf` on the Hugging Face hub (`owner/name`), as data or as the passages of a
+    search."""
 
     hf: str
     split: str
@@ -309,7 +310,8 @@ class Metric:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """An entry of `optimize.stages`: the optimizer's name and its options as written."""
+    """A stage of the optimization: the optimizer's name and its options as written (empty: none are). The rounds of an
+    `alternate` are stages of their own."""
 
     optimizer: str
     options: Mapping[str, Any]

@@ -35,7 +35,7 @@ def points(group: str) -> dict[str, EntryPoint]:
 
 
 def names(group: str) -> Iterable[str]:
-    """Return the names that other packages register in a group."""
+    """Return the names that other packages register in a group, sorted; no package is imported."""
     return sorted(points(group))
 
 
@@ -60,8 +60,8 @@ def plugin(group: str, name: str, kind: type[T], key: str) -> T | None:
 
 
 def usable(group: str, kind: type[Any], key: str) -> Iterable[str]:
-    """Yield the names in a group, in order, whose records can be imported and are of the type `kind`; a record that cannot
-    be used is passed over. `key` is the attribute of a record that must equal its name."""
+    """Yield the names in a group, sorted, whose records can be imported and are of the type `kind`; a record that
+    cannot be used is passed over. `key` is the attribute of a record that must equal its name."""
     for name in names(group):
         with contextlib.suppress(PluginFailed):
             plugin(group, name, kind, key)

@@ -27,8 +27,8 @@ def same_lm(one: LM, other: LM) -> bool:
 
 
 def twin(lm: LM, among: Mapping[str, LM]) -> str | None:
-    """Return the id in `among` (LMs by id) of one that `same_lm` calls the same as `lm`: the id of `lm` if it is among
-    them, else the first; None where there is none.
+    """Return the id in `among` (LMs by id) of one that `same_lm` calls the same as `lm`: of several the one with the id
+    of `lm`, else the first; None where there is none.
     """
     same = [id for id, each in among.items() if same_lm(lm, each)]
     return lm.id if lm.id in same else next(iter(same), None)
@@ -41,7 +41,8 @@ def answers_of(lm: LM) -> Mapping[str, Any]:
 
 
 def same_tokens(one: LM, other: LM) -> bool:
-    """Return whether two LMs have the same token ids: every LM that answers for them has the same local base model."""
+    """Return whether two LMs have the same token ids: every LM that answers for them has the same local base model.
+    False where one has none, as a provider's LM."""
     bases = {each.trained_as for each in (*one.answering, *other.answering)}
     return len(bases) == 1 and None not in bases
 

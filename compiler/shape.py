@@ -34,7 +34,8 @@ class Shape:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Text(Shape):
-    """A string; the regular expression `pattern` narrows it (None: any string), and `must` says in words how."""
+    """A string; the regular expression `pattern`, searched in it, narrows it (None: any string), and `must` says in
+    words how."""
 
     pattern: str | None = None
     must: str = ""
@@ -118,8 +119,8 @@ class Record(Shape):
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The keys of which exactly one must stand: `one_of`, or, where that is empty and other packages may add keys, the
-        required ones."""
+        """The keys of which exactly one must stand: `one_of`, or, where that is empty and other packages may add keys,
+        the required ones; none else."""
         return self.one_of or (self.required if self.others is not None else ())
 
     @property
@@ -158,8 +159,8 @@ class Record(Shape):
 
 @dataclass(frozen=True)
 class Others:
-    """The keys that other packages may add to a record of the language: `find` returns the shape of a key (None: there is
-    none), `names` all keys.
+    """The keys that other packages may add to a record of the language: `find` returns the shape of a key (None: there
+    is none; it raises PluginFailed where the package has an error), `names` all keys that can be used.
     """
 
     find: Callable[[str], Shape | None]
@@ -170,8 +171,8 @@ class Others:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Either(Shape):
-    """A shape for a scalar, one for a list (`sequence`) and one for a mapping; a kind whose shape is None is
-    refused."""
+    """A shape for a scalar (`scalar`), one for a list (`sequence`) and one for a mapping (`mapping`); a kind whose
+    shape is None is refused."""
 
     scalar: Shape | None = None
     sequence: Shape | None = None

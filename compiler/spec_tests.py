@@ -46,8 +46,8 @@ class ExampleTest:
 
     @property
     def row(self) -> dict[str, Any]:
-        """Return the row that the test's metric reads: by name the inputs, and the outputs that are expected to equal a
-        value."""
+        """The row that the test's metric reads: by name the inputs, and the outputs that are expected to equal a value
+        without tolerance, which win over inputs of the same name."""
         return {**self.inputs, **exact(self.expect)}
 
 

@@ -15,7 +15,8 @@ _before: TextIO
 
 @contextlib.contextmanager
 def sent_to_stderr() -> Iterator[None]:
-    """Send what is printed to standard output to stderr, so that it does not get into a document on standard output.
+    """Send what Python code prints to `sys.stdout` to stderr, so that it does not get into a document on standard
+    output; what other programs write to the file descriptor is not redirected.
 
     Several threads may be inside at once: the last one that leaves puts standard output back. `contextlib.redirect_stdout`
     puts back what its own thread found, which is stderr where two threads overlap.

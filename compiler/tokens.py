@@ -17,8 +17,8 @@ USUAL_REPLY = 256
 
 
 def reply_limit(params: Mapping[str, Any]) -> int | None:
-    """Return the most tokens of a reply that `params` allow, by `max_tokens`, else `max_completion_tokens`; None where they
-    set no limit, or one that is no whole number."""
+    """Return the most tokens of a reply that `params` allow, by `max_tokens`, else (where that is absent, null or 0)
+    `max_completion_tokens`; None where they set no limit, or one that is no whole number."""
     written = params.get("max_tokens") or params.get("max_completion_tokens")
     return written if isinstance(written, int) else None
 

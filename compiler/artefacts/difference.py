@@ -61,8 +61,8 @@ Words = tuple[str, Sequence[Mapping[str, Any]]]
 
 
 def words_difference(module: str, before: Words, after: Words) -> list[str]:
-    """Return the lines of a unified diff from the instructions and demos `before` to those `after`; empty if equal.
-    `module` is the module's name in the diff."""
+    """Return the lines of a unified diff, without line ends, from the instructions and demos `before` to those `after`;
+    empty if equal. `module` is the module's name in the diff."""
     paths = f"{module}.instructions", f"{module}.demos"
     old, new = ((text.splitlines(), [*_demos(demos)]) for text, demos in (before, after))
     return [*_lines(paths[0], old[0], new[0]), *_lines(paths[1], old[1], new[1])]
@@ -84,8 +84,8 @@ def _demo(written: str) -> tuple[str, ...]:
 
 
 def layout_difference(module: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Return the lines of a unified diff from the layout `before` to the layout `after`, each given as templates by role;
-    empty if equal. `module` is the module's name in the diff.
+    """Return the lines of a unified diff, without line ends, from the layout `before` to the layout `after`, each given
+    as templates by role; empty if equal. `module` is the module's name in the diff.
     """
     return _lines(f"{module}.prompt", _by_role(before), _by_role(after))
 

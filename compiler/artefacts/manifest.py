@@ -218,9 +218,9 @@ def _optimize(plan: Plan) -> dict[str, Any] | None:
 
 
 def prompt_text(plan: Plan, module: Module) -> str:
-    """Return a module's messages as they are sent, as text with a line `--- role` before each, and with `⟨name⟩` in the
-    place of each text in an input. A list has one such item, and earlier turns of a chat are left out. Raises RenderError
-    or another error of a template that computes with its inputs."""
+    """Return a module's messages as they are sent, as text with a line `--- role` before each, and with the text
+    `⟨name⟩` in the place of each value in an input, also of a number. A list has one such item, and earlier turns of a
+    chat are left out. Raises RenderError or another error of a template that computes with its inputs."""
     values = {name: _hole(name, field.type) for name, field in module.inputs.items()}
     messages = builder_of(plan, module).build(values).messages
     return "".join(f"--- {message['role']}\n{message_text(message)}\n" for message in messages)
@@ -250,9 +250,9 @@ def _prompt(plan: Plan, module: Module) -> str:
 
 
 def write_artefacts(plan: Plan, out: Path) -> list[Path]:
-    """Write manifest.json with its schema, prompts/<module>.txt and graph.mmd into the folder `out`, which is made; return
-    the paths. Other files there stay. Raises OSError where one cannot be written; a full disk
-    changes none."""
+    """Write manifest.json, prompts/<module>.txt, manifest.schema.json and graph.mmd into the folder `out`, which is
+    made; return their paths. Other files there stay. A prompt that `prompt_text` cannot show is written as its
+    templates. Raises OSError where a file cannot be written; a full disk changes none."""
     prompts = out / "prompts"
     document = json.dumps(manifest(plan), indent=2, ensure_ascii=False, default=str)
     texts = {out / "manifest.json": document + "\n"}

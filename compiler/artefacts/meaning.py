@@ -37,14 +37,15 @@ def meaning_of(draft: Draft) -> dict[str, Any]:
 
 
 def digest(meaning: dict[str, Any]) -> str:
-    """Return the SHA-256 (hex) of a document of plain values, which does not depend on the order of keys."""
+    """Return the SHA-256 (hex) of a document of plain values, which does not depend on the order of keys. Any other
+    value counts as the text that `str` makes of it."""
     text = json.dumps(meaning, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def files_of(draft: Draft) -> dict[str, Path]:
-    """Return the paths that a spec may name, by the path of the key that names each, as `tools.find.python`: Python files of
-    tools and metrics, corpora, schemas, adapters, and the lock files that were read.
+    """Return the paths that a spec may name, by the path of the key that names each, as `tools.find.python`: Python
+    files of tools and metrics, corpora, schemas, adapters, and (as `tools: NAME`) the lock files that were read.
 
     Programs and data are left out. The files may not exist: any word with a dot or slash in it is listed.
     """

@@ -18,8 +18,9 @@ module's plan, the module, and the output."""
 
 @dataclass(frozen=True, eq=False)
 class Crossing:
-    """A private value that arrives at a module of a sub-program or judge (`plan`); an output of the module that is declassified
-    leaves it unmarked, so that a metric must read the output.
+    """A private value that arrives at the `module` of a sub-program or judge (`plan`); an output of the module that is
+    declassified leaves it unmarked, so that a metric of the program `root` (or an output of it, if it is a judge) must
+    read the output. `place` is where findings stand.
     """
 
     plan: Plan
@@ -31,8 +32,8 @@ class Crossing:
 
 
 def reasons(draft: Draft, plan: Plan) -> None:
-    """Report each `declassify` of a program or sub-program that stands elsewhere than at the output of a module, where alone it
-    has an effect, has no reason, or contradicts `private`. The finding is LMP403."""
+    """Report each `declassify` of the program `plan` (not of those that it runs) that stands elsewhere than at the
+    output of a module, where alone it has an effect, has no reason, or contradicts `private`. The finding is LMP403."""
     wrong = "only the output of a module can be declassified"
     for name, field in plan.inputs.items():
         if field.declassify is not None:

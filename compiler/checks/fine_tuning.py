@@ -19,8 +19,8 @@ JOB = "job"
 
 
 def stages_of(draft: Draft) -> list[tuple[Node, str, Facts]]:
-    """Return the stages whose optimizer can have a provider train weights, each as its node, its name and the optimizer's
-    facts.
+    """Return the stages, in the order of the spec, whose optimizer can have a provider train weights, whatever LMs the
+    program has, each as its node, its name and the optimizer's facts; empty without `optimize`.
     """
     return [found for found in training_stages(draft) if found[2].finetunes]
 

@@ -30,7 +30,8 @@ def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -
     (LMP705); without `optimize` too: an overlay whose base has changed, and an adapter of another model or with other
     weights than its digest says (LMP704).
 
-    `base_digest` returns the digest of the program that an overlay extends, by its file (None: it cannot be compiled).
+    `base_digest` returns the digest of the program that an overlay extends, by its file (None: it cannot be compiled,
+    and counts as unchanged).
     """
     _unread_weights(draft, plan)
     if plan.optimize is not None:

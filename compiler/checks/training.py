@@ -94,8 +94,8 @@ def _followed(plan: Plan, optimize: Optimize, given: Map[str, Any]) -> Iterator[
 
 
 def check_reward(draft: Draft, optimize: Optimize, trains: bool) -> None:
-    """Report a `reward` without effect: no stage trains weights (`trains` False), or it is of a module whose weights
-    are not tuned. The findings are LMP202 and LMP702."""
+    """Report a `reward` without effect: where no stage trains weights (`trains` False; LMP202), or for a module whose
+    weights are not tuned (LMP702)."""
     written = draft.node("optimize", "reward")
     if written is None:
         return

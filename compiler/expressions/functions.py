@@ -32,8 +32,9 @@ Typing = Callable[[list[Type]], Type | str]
 class Function:
     """A function of the expression language, which takes `least` to `most` arguments (None: any number).
 
-    `typing` returns the type of the result for the types of the arguments, or a message; `call` returns the value; `about`
-    shows how it is called, for messages and docs.
+    `typing` returns the type of the result for the types of the arguments, or a message; `call` returns the value, and
+    any error that it raises becomes an EvaluationError of the expression; `about` shows how it is called, for messages
+    and docs.
     """
 
     least: int

@@ -253,7 +253,7 @@ def _operands(node: ast.AST) -> Iterator[ast.AST]:
 
 def dotted(node: ast.AST) -> tuple[str, ...] | None:
     """Return the path of names that a node reads, such as `("steps", "a", "b")` for `steps.a.b` and `steps["a"].b`, or
-    `("item",)`; None for a node that does more than read a root and its fields."""
+    `("item",)`; None for a node that does more than read a root of the language (ROOTS) and its fields."""
     names: list[str] = []
     while True:
         if isinstance(node, ast.Attribute):
@@ -272,7 +272,8 @@ def dotted(node: ast.AST) -> tuple[str, ...] | None:
 
 def references(tree: ast.AST) -> Iterator[tuple[str, ...]]:
     """Yield the paths of names that an expression reads, each at full length as a tuple (`steps.a.b` is `("steps", "a",
-    "b")`), in the order of the syntax tree, in which a condition comes before its cases; repeated ones too."""
+    "b")`, `steps.a[0].b` is `("steps", "a")`), in the order of the syntax tree, in which a condition comes before its
+    cases; repeated ones too."""
     name = dotted(tree)
     if name is not None:
         yield name

@@ -18,6 +18,7 @@ def page(code: str) -> str | None:
 
 
 def title(code: str) -> str:
-    """Return the title of the page of a code such as LMP203, from its first line; the code itself where there is no page."""
+    """Return the title of the page of a code such as LMP203 (in capitals or not), its first line without the code; the
+    code itself where there is no page."""
     text = page(code)
-    return text.partition("\n")[0].removeprefix(f"# {code}: ") if text else code
+    return text.partition("\n")[0].removeprefix(f"# {code.upper()}: ") if text else code

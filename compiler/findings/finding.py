@@ -49,8 +49,8 @@ MAX_SHOWN = 400
 
 @dataclass(frozen=True)
 class Edit:
-    """A replacement in one line of a file: the characters from `column` up to, but without, `end_column` of `line` (both
-    count from 1) become `text`."""
+    """A replacement in one line of the finding's file: the characters from `column` up to, but without, `end_column` of
+    `line` (all count from 1) become `text`."""
 
     line: int
     column: int
@@ -164,7 +164,7 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """True if any finding is an error."""
+        """True if any finding so far is an error, also one that an ignore comment silences in `settle`."""
         return any(finding.severity == "error" for finding in self.findings.values())
 
     def settle(self, unused_ignores: bool) -> tuple[Finding, ...]:
@@ -263,7 +263,8 @@ def _respelled(place: Place, message: str, fix: str | None) -> Edit | None:
 
 
 def shown_value(value: object) -> str:
-    """Return a value as a message shows it: as JSON, cut to 60 characters."""
+    """Return a value as a message shows it: as JSON (what JSON cannot hold as `repr` writes it), cut to 60 characters,
+    of which the last three are dots."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -35,7 +35,8 @@ def _edited(text: str, edits: Iterable[Edit]) -> str:
 
 
 def unified(texts: Mapping[str, str]) -> str:
-    """Return a unified diff from the files on the disk to the new texts, by file name, that `fixed_texts` returned."""
+    """Return a unified diff from the files on the disk to the new texts, by file name, that `fixed_texts` returned.
+    Raises OSError for a file that cannot be read."""
     parts: list[str] = []
     for file, text in texts.items():
         old = Path(file).read_text(encoding="utf-8").splitlines(keepends=True)

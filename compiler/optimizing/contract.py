@@ -62,7 +62,8 @@ class Facts:
 
     @property
     def taught(self) -> str:
-        """The part of a module that is learnt from teachers' runs: `weights` or `demos`."""
+        """The part of a module that is learnt from teachers' runs: `weights` of an optimizer that trains, else
+        `demos`."""
         return WEIGHTS if self.trains else "demos"
 
     def may_write(self, *parts: str) -> bool:
@@ -83,8 +84,9 @@ class Facts:
             return 2 * dev
 
     def most_calls(self, plan: Plan, options: Mapping[str, Any], train: int, dev: int) -> int:
-        """Return the most LM calls of a stage with these options on `train` train rows and `dev` dev rows of the program
-        `plan`; where the optimizer declares no count, or it fails for options that are wrong, those of `most_runs`."""
+        """Return the most LM calls of a stage with these options on `train` train rows and `dev` dev rows of the
+        program `plan`; where the optimizer declares no count, or it fails for options that are wrong, those of
+        `most_runs` runs and of the judges that score them."""
         of_runs = self.most_runs(options, train, dev) * calls(plan)
         counted = _function(self.lm_calls)
         try:
@@ -126,7 +128,8 @@ def teaching_facts(name: str) -> Facts:
 
 @cache
 def built_in() -> dict[str, Facts]:
-    """Return the facts that each built-in optimizer declares, by its name, from `built_in.json`; none is imported."""
+    """Return the facts that each built-in optimizer declares, by its name, from `built_in.json`; none is imported. The
+    dictionary is the same in each call, and must not be changed."""
     found = json.loads(FILE.read_text())
     return {
         name: Facts(**{**kept, **{part: frozenset(kept[part]) for part in ("tunes", "finetunes")}})

@@ -38,8 +38,8 @@ def _said(outputs: Mapping[str, Field]) -> tuple[tuple[str, Type], ...]:
 
 
 def runs_type(outputs: Mapping[str, Type], known: bool) -> Object:
-    """Return the type of `runs`, the runs of one row that ended: their `outputs` and `reply_tokens` as lists over the
-    runs, and `index0`, the number (from 0) of the run that is scored.
+    """Return the type of `runs`, the runs of one row that ended: for each of their `outputs` the list of its values
+    over the runs, the list `reply_tokens`, and `index0`, the number (from 0) of the run that is scored.
 
     With `known` False the program's outputs could not be read, and any field of `outputs` may be read.
     """
@@ -54,7 +54,8 @@ def reads(metrics: Mapping[str, Metric], id: str, root: str) -> bool:
 
 
 def columns(metrics: Mapping[str, Metric], id: str) -> set[str]:
-    """Return the columns of the row that the metric `id`, or one that it is computed from, reads by name."""
+    """Return the columns of the row that the metric `id`, or one that it is computed from, reads by name, which
+    `row` as a whole does not; empty for an id that is not among `metrics`."""
     return {name[1] for name in _names(metrics, id) if name[0] == "row" and len(name) > 1}
 
 

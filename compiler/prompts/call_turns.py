@@ -21,8 +21,8 @@ Message = dict[str, Any]
 
 
 def turns_of(demo: Mapping[str, Any]) -> Iterator[list[Mapping[str, Any]]]:
-    """Yield the tool calls of each turn of a demo, in order, as a list of mappings with `tool`, `arguments` and either
-    `result` or `error`; nothing for a demo without calls."""
+    """Yield the tool calls of each turn of a demo (under its key `tool_calls`), in order, as a list of mappings with
+    `tool`, `arguments` and either `result` or `error`; nothing for a demo without calls."""
     for turn in demo.get(CALLS) or ():
         yield [turn] if isinstance(turn, Mapping) else list(turn)
 

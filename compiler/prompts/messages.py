@@ -79,13 +79,14 @@ class PromptBuilder:
 
     @property
     def demo_turns(self) -> list[Message]:
-        """The messages of all demos; none where a template shows the demos itself."""
+        """The messages of all demos, also where a call is shown the nearest alone; none where a template shows the
+        demos itself."""
         return [turn for turns in self._turns for turn in turns]
 
     def build(self, inputs: Mapping[str, Any]) -> Prompt:
-        """Return the messages for the inputs of one call by name: the system message, if it is not empty, demos as earlier
-        turns, the turns of a chat among the inputs, and the user's turn. The last is left out where it is empty behind
-        turns of a chat. Raises RenderError where a template cannot be rendered.
+        """Return the messages for `inputs`, all inputs of one call by name: the system message, if it is not empty,
+        demos as earlier turns, the turns of a chat among the inputs, and the user's turn. The last is left out where it
+        is empty behind turns of a chat. Raises RenderError where a template cannot be rendered.
         """
         layout, values = self.module.layout, {**self._fixed, **self._completed(inputs)}
         shown = range(len(self.module.demos)) if self._nearest is None else self._nearest.places(inputs)
@@ -207,8 +208,8 @@ def _readable(value: Any, kind: Type) -> Any:
 
 
 def content_text(content: Any) -> str:
-    """Return the content of a message (a text, a list of parts, or None) as readable text, with an image shown as the
-    first 200 characters of its address."""
+    """Return the content of a message (a text, a list of parts, or None) as readable text, a part a line, with an image
+    shown as the first 200 characters of its address; empty for None."""
     if isinstance(content, str):
         return content
     shown = [part.get("text") or f"[image {part.get('image_url', {}).get('url', '')[:200]}]" for part in content or ()]

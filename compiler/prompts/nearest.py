@@ -22,8 +22,8 @@ class Nearest:
         self._known = [self._values(demo) for demo in demos]
 
     def places(self, inputs: Mapping[str, Any]) -> list[int]:
-        """Return the indices of the nearest demos, at most `count`, the nearest last; of equally near ones the earlier
-        counts as nearer."""
+        """Return the indices of the nearest demos, `count` of them where there are so many, the nearest last; of
+        equally near ones, such as all that share no word with the call, the earlier counts as nearer."""
         values = self._values(inputs)
         scores = self._scores(values)
         others = [place for place, known in enumerate(self._known) if known != values]

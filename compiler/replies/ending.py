@@ -17,7 +17,7 @@ _ENDINGS: dict[str, Ending] = {word: found for found, words in _WORDS.items() fo
 
 def ending(finish_reason: str | None) -> Ending:
     """Return how a reply ended, from a provider's `finish_reason`: `whole`, `cut` (at its limit), `withheld` (by a
-    filter or a refusal), or `failed`.
+    filter or a refusal), or `failed` (an error of the provider).
 
     None and an unknown reason count as `whole`; case does not matter.
     """

@@ -63,8 +63,8 @@ def write(format: Format, outputs: Mapping[str, Field], values: Mapping[str, Any
 
 
 def as_text(value: Any, kind: Type) -> str:
-    """Return a value of type `kind` as text for a reply: strings unchanged; all else, and strings of type `json`, as JSON,
-    with the fields of pydantic models under their aliases."""
+    """Return a value of type `kind` as text for a reply: strings unchanged; all else, None too, and strings of type
+    `json`, as JSON, with the fields of pydantic models under their aliases."""
     bare = isinstance(value, str) and without_none(kind) != JSON
     return value if bare else json.dumps(_aliased(value, kind), ensure_ascii=False)
 

@@ -73,7 +73,7 @@ class _Found:
 
 def strict(text: str) -> Any:
     """Return the value of a text that is JSON and nothing else. Raises ValueError for any other text, also for one that
-    could be repaired, for infinite numbers, and for a key with two different values."""
+    could be repaired, for NaN and infinite numbers, and for a key with two different values."""
     if _means_otherwise(text):
         raise ValueError("a backslash in it is no escape")
     try:
@@ -87,10 +87,11 @@ def find(
 ) -> Any:
     """Return the value of the JSON in a reply, which may stand in a code fence or among words, after a model's thinking.
 
-    `opening` are the brackets that it may begin with. With `cut` the reply ended at its limit, and open brackets are not
-    closed for it. `rank` returns how well a value answers, such as how many of the wanted keys it has: of several values
-    the best counts, the first of equal ones. Repairs are added to `forgiven`. Raises ValueError for JSON that cannot be read
-    or where several of the best differ, LookupError where there is none, and Unreadable for thinking that does not end.
+    `opening` are the brackets that it may begin with. With `cut` the reply ended at its limit, and open brackets are
+    not closed for it. `rank` returns how well a value answers, such as how many of the wanted keys it has: of several
+    values the best counts. Repairs are added to `forgiven`. Raises ValueError for JSON that cannot be read or where
+    several of the best differ (of rank 0 the first counts instead), LookupError where there is none, and Unreadable for
+    thinking that does not end.
     """
     scan = _Scan(text, cut)
     tokens = re.compile(f"[{re.escape(opening)}]|```[\\w-]*")

@@ -92,9 +92,9 @@ class _Reading:
         self.count = 0
 
     def take(self, opened: re.Match[str]) -> tuple[int, _Section | None]:
-        """Return the section that an opening tag begins, and the offset behind it; None, and the offset behind the tag, for
-        a tag within a line that is not the one that the next end closes. Raises Unreadable for an open section of a reply
-        that was cut, and for too many."""
+        """Return the offset behind the section that an opening tag begins, and the section; the offset behind the tag,
+        and None, for a tag within a line that is not the one that the next end closes. Raises Unreadable for an open
+        section of a reply that was cut, and for too many."""
         self.count += 1
         if self.count > MAX_SECTIONS:
             raise Unreadable(f"the reply has more than {MAX_SECTIONS:,} sections")
@@ -190,8 +190,9 @@ def lines(names: Iterable[str], text: str, cut: bool = False) -> dict[str, str]:
 
 
 def by_name(names: Iterable[str], found: Mapping[str, object], forgiven: list[str]) -> dict[str, object]:
-    """Return the fields of an object (`found`), and for each of `names` that is missing the value of a field in another
-    spelling of it, as `Label` of `label`, which is added to `forgiven`; a name without any stays missing.
+    """Return a new dictionary of the fields of an object (`found`), and for each of `names` that is missing the value
+    of a field in another spelling of it, as `Label` of `label`, which is added to `forgiven`; a name without any stays
+    missing.
     """
     spelt = {folded(key): key for key in found}
     named = dict(found)

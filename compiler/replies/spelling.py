@@ -9,7 +9,7 @@ MARKS = "\"'`*.,:;!?()[]<> \n\ufeff"
 
 
 def folded(text: str) -> str:
-    """Return a name or value in lower case, with `_` for each run of blanks, `_` and `-`, so that spellings
-    compare as equal.
+    """Return a name or value in lower case, with `_` for each run of blanks, `_` and `-` (also at its ends), so that
+    spellings compare as equal.
     """
     return re.sub(r"[\s_-]+", "_", text.lower())

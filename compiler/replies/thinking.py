@@ -88,13 +88,15 @@ def regions(
 
 
 def answer(text: str, forgiven: list[str], kept: Collection[str] = ()) -> str:
-    """Return a reply without its thinking, wherever that stands. Raises Unreadable for thinking that does not end, or that
-    is all of the reply. Repairs are added to `forgiven`. `kept` are names of sections, whose tags are no thinking."""
+    """Return a reply without its thinking, wherever that stands, and without the blanks behind thinking at its
+    beginning. Raises Unreadable for thinking that does not end, or that is all of the reply. Repairs are added to
+    `forgiven`. `kept` are names of sections, whose tags are no thinking."""
     return _without(text, marks(text, kept), forgiven)
 
 
 def prose(text: str, forgiven: list[str], kept: Collection[str] = ()) -> str:
-    """Return a free text without thinking that begins at the start of a line; tags elsewhere are part of the text.
+    """Return a free text without thinking that begins at the start of a line, and without the blanks behind thinking at
+    its beginning; tags elsewhere are part of the text.
 
     `kept` are names of sections, whose tags are no thinking. Raises Unreadable for thinking that does not end, or that is
     all of the text. Repairs are added to `forgiven`.

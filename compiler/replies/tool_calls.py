@@ -32,8 +32,8 @@ class Call:
 
 
 def read(text: str, forgiven: list[str]) -> tuple[str, list[Call]]:
-    """Return a reply up to the end of its tool calls, and the calls; an empty text and no calls where it has none, so that it
-    is a final answer.
+    """Return a reply up to the end of its tool calls, thinking included, and the calls; an empty text and no calls
+    where it has none, so that it is a final answer.
 
     Text after the first group of calls is not read, since the LM wrote it without their results. Calls within thinking
     do not count; one that cannot be read is returned with its `problem`. Raises Unreadable for thinking that does not end,

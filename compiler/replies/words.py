@@ -207,9 +207,10 @@ _NUMBERED = re.compile(r"\b(?:no|nos|nr|num|art|fig|sec|p|pp)\.\s*$", re.IGNOREC
 
 
 def number(name: str, text: str, kind: Type, forgiven: list[str], cut: bool = False) -> int | float:
-    """Return the only number in a text, of the type `kind` (int or float); repairs are added to `forgiven`. Raises
-    Unreadable, naming the output `name`, for none, several, one with a unit that is not the output's name, one whose
-    sentence denies or scales it, one out of range, and a number at the end of a `cut` text (ended at a limit)."""
+    """Return the only number in a text, of the type `kind` (int, also from `3.0`, or float); repairs are added to
+    `forgiven`. Raises Unreadable, naming the output `name`, for none, several, one with a unit that is not the output's
+    name, one whose sentence denies or scales it, one too large for Python, and a number at the end of a `cut` text
+    (ended at a limit)."""
     plain = _said(text).translate(_MINUS) if len(text) <= MAX_CHARACTERS else ""
     bare = plain.strip("\"'`*_ \n\ufeff").removesuffix(".")
     written = bare if _WHOLE.fullmatch(bare) else None
@@ -258,8 +259,8 @@ def _named(unit: str, name: str) -> bool:
 
 
 def value_of(name: str, digits: str, kind: Type) -> int | float:
-    """Return the number written by `digits` (without separators), as a float for `kind` FLOAT, else as an int. Raises
-    Unreadable, naming the output `name`, for one that is too large."""
+    """Return the number written by `digits` (without separators), as a float for `kind` FLOAT, else as an int, for
+    which they have no decimals. Raises Unreadable, naming the output `name`, for one that is too large."""
     try:
         value = float(digits) if kind == FLOAT else int(digits)
     except ValueError:  # Python reads no whole number of more than 4300 digits

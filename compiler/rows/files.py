@@ -76,8 +76,8 @@ def row_place(path: Path, index: int) -> str:
 
 
 def as_column(value: Any, kind: Type) -> Any:
-    """Return the value of a column as its declared type `kind` wants it: a number becomes a text where that is str or
-    `str?`; any other value is returned as it is, whether it fits or not."""
+    """Return the value of a column as its declared type `kind` wants it: a number (no boolean) becomes a text where
+    that is str or `str?`; any other value is returned as it is, whether it fits or not."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if number and without_none(kind) == STR else value
 

@@ -66,7 +66,8 @@ def _where(rows: Iterator[Row], split: Split) -> Iterator[Row]:
 
 def read_hub(named: str, split: str) -> Iterator[Row]:
     """Yield the rows of the split `split` of `owner/name` or `owner/name:config` on the Hugging Face hub, which are
-    downloaded or come from its cache. Raises RowsError where `datasets` is not installed, or cannot load them."""
+    downloaded or come from its cache. Raises RowsError, when a row is asked for, where `datasets` is not installed or
+    cannot load them."""
     try:
         import datasets  # type: ignore[import-untyped]
     except ImportError:

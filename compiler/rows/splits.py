@@ -163,7 +163,7 @@ def _is_text(kind: Type) -> bool:
 
 def load_rows(draft: Draft) -> dict[str, list[Row]]:
     """Return the rows of the splits whose files exist on this machine and may be read, by split; a file that cannot be
-    read gets a finding, and its split is left out."""
+    read gets a finding, and its split is left out. Splits on the hub are left out."""
     rows = {}
     for name, split in draft.data.items():
         if split.path is None or refusal(split.path, draft.options.root) is not None or not is_file(split.path):

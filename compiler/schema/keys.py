@@ -55,7 +55,7 @@ class Key:
 
     @property
     def path(self) -> str:
-        """The section and the name of the key, joined."""
+        """The section and the name of the key, joined by a dot; the name alone at the top of a file."""
         return f"{self.section}.{self.name}" if self.section else self.name
 
 

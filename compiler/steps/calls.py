@@ -130,8 +130,8 @@ def _program(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | 
 
 
 def check_rebound(draft: Draft, plan: Plan | None, rebound: Mapping | None, what: str) -> None:
-    """Report ids under `lms` of a step or metric that this program, or the program that it runs, does not have; the LMs of
-    this program that are named there count as used.
+    """Report (LMP103) ids under `lms` of a step or metric that this program, or the program that it runs, does not
+    have; the LMs of this program that are named there count as used.
 
     `rebound` is that mapping, from ids of the program that is run to ids of this one (None: not written), `plan` the
     program that is run (None: it could not be read, and its side is not checked), `what` the words for the step or
@@ -151,7 +151,8 @@ def check_rebound(draft: Draft, plan: Plan | None, rebound: Mapping | None, what
 
 def rebind(draft: Draft, plan: Plan, rebound: Mapping | None) -> Plan:
     """Return the plan of a sub-program or judge with some of its LMs replaced by LMs of this program, as `rebound`, the
-    `lms` of a step or metric, says; the plan itself where that is None. Ids that do not exist are passed over."""
+    `lms` of a step or metric, says; the plan itself where that is None. Ids that do not exist are passed over. Of the
+    programs that `plan` runs only the members of an ensemble get them too."""
     wanted = {id: model.plain() for id, model in rebound.entries.items()} if rebound else {}
     replaced = {id: draft.lms[own] for id, own in wanted.items() if id in plan.lms and own in draft.lms}
     return _with_lms(plan, replaced) if replaced else plan
@@ -170,9 +171,10 @@ def _with_lms(plan: Plan, lms: Map[str, LM]) -> Plan:
 
 
 def arguments(draft: Draft, called: Callee, node: Mapping, scope: Scope, what: str) -> Arguments:
-    """Return the typed arguments of a call by name, from `with` in the step's `node`, with the defaults of the parameters
-    that it leaves out (not for a tool, which has its own defaults). Unknown, missing and unfit arguments get findings.
-    `scope` has the names that they may read; `what` names the place in messages."""
+    """Return the typed arguments of a call by name, from `with` in the step's `node`, with the defaults of the
+    parameters that it leaves out (not for a tool, which has its own defaults). Unknown, missing and unfit arguments get
+    findings; unfit ones are returned all the same. `scope` has the names that they may read; `what` names the place in
+    messages."""
     written = node.map("with")
     given: Arguments = {}
     for name, entry in written.entries.items() if written else ():

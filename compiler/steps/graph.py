@@ -64,8 +64,8 @@ class GraphBuilder:
 
     def build(self, node: Mapping, scope: Scope) -> tuple[tuple[Step, ...], StepTypes]:
         """Return the steps that the mapping `node` holds, in an order that respects their edges, and the types of their
-        outputs; `scope` has the names around them, without steps. Mistakes become findings, and the nodes and places of
-        the steps are noted in the draft."""
+        outputs; `scope` has the names around them, without steps. Mistakes become findings (a step whose action cannot
+        be read has None in its place), and the nodes and places of the steps are noted in the draft."""
         level = self._level(node, scope, None, "")
         return self._steps(level), level.types
 

@@ -31,7 +31,8 @@ def walk(steps: Iterable[Step]) -> Iterator[Step]:
 
 
 def programs(steps: Iterable[Step]) -> Iterator[Plan]:
-    """Yield the plans of the sub-programs that the steps, and the steps inside them, call."""
+    """Yield the plans of the sub-programs that the steps, and the steps inside them, call: one that is called twice
+    comes twice, and those that sub-programs call in turn are left out."""
     for step in walk(steps):
         if isinstance(step.action, ProgramCall):
             yield step.action.plan
@@ -76,7 +77,8 @@ def passed_on(step: Step, output: str) -> list[Expression]:
     """Return the expressions whose values the output `output` of a step may have: that of a `value` step, or the start and
     the update of a loop's state.
 
-    The list is empty where a module, tool or program makes the output.
+    The list is empty where a module, tool or program makes the output, or the step has no such output. `else` and
+    `on_error` are not looked at, and of an update that appends the expression is that of an item.
     """
     if not isinstance(step.action, Repeat | Value):
         return []

@@ -41,8 +41,8 @@ class StepTypes:
         return [*self.own, *(self.outer.ids() if self.outer else [])]
 
     def loop_around(self, id: str) -> str | None:
-        """Return the id of the loop, of this level or one around it, in which the step `id` stands; None where it is in no
-        such loop."""
+        """Return the id of the loop, of this level or one around it, among whose own steps the step `id` is, so that it
+        cannot be read from here; None where it is in no such loop."""
         found = self.inner.get(id)
         return found if found or self.outer is None else self.outer.loop_around(id)
 
@@ -71,8 +71,9 @@ class Scope:
     """Steps that run whenever the reader runs, because they have the same `when`."""
 
     def is_present(self, name: tuple[str, ...], guarded: frozenset[tuple[str, ...]]) -> bool:
-        """Return whether the optional value `name`, a path such as `("steps", "a", "b")`, is taken not to be null: it is
-        among the `guarded` names, a field of a step that runs whenever the reader does, or guards could not be read."""
+        """Return whether the optional value `name`, a path such as `("steps", "a", "b")`, is taken not to be null: it
+        is among the `guarded` names (those of `present` count only if they are among them), a field of a step that runs
+        whenever the reader does, or guards could not be read."""
         if self.lenient or name in guarded:
             return True
         return len(name) == 3 and name[0] == "steps" and any(name[1] in ids for ids in self.together)
@@ -86,8 +87,8 @@ class Scope:
         return replace(self, present=self.present | present) if present else self
 
     def where_holds(self, condition: Expression | None) -> Scope:
-        """Return the scope for code that runs only if the condition is true, such as a step under `when`; None changes
-        nothing."""
+        """Return the scope for code that runs only if the condition is true, such as a step under `when`: the condition
+        is added to `conditions`, and `present` stays as it is (see `given`). None changes nothing."""
         return self if condition is None else replace(self, conditions=(*self.conditions, condition))
 
     def names(self) -> list[str]:

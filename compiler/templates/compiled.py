@@ -31,8 +31,9 @@ class RenderError(Handled):
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """The sandbox of templates: values have their fields, strings the listed methods, loops their counters; nothing else is
-    reachable. Only numbers can be multiplied, and powers are limited.
+    """The sandbox of templates: values have their fields, strings the listed methods, loops their counters; anything
+    else is undefined, and a call of it an error. Only numbers can be multiplied, and powers are limited
+    (TemplateError).
     """
 
     intercepted_binops = frozenset({"*", "**"})
@@ -180,8 +181,9 @@ def parse(text: str) -> nodes.Template:
 
 @dataclass(frozen=True)
 class Template:
-    """A template of a prompt: its text, the names that it reads (`variables`), and its place in the spec as text, for
-    messages. It is compiled when it is first rendered."""
+    """A template of a prompt: its text, the names that it reads (`variables`, as its maker gives them), and its place
+    in the spec as text, for messages. It is compiled when it is first rendered: a text that is no template raises only
+    then."""
 
     text: str
     variables: frozenset[str] = frozenset()

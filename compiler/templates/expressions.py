@@ -81,8 +81,8 @@ class Expressions:
         self.seen[node.lineno, node.name] = self.seen.get((node.lineno, node.name), 0) + 1
 
     def type(self, node: nodes.Node, names: Names) -> Type:
-        """Return the type of an expression, UNKNOWN where there is none, and add the problems in it. `names` are the types of
-        the names at its place: inputs, and what the template has set."""
+        """Return the type of an expression, UNKNOWN where there is none, and add the problems in it. `names` (left as
+        they are) are the types of the names at its place: inputs, and what the template has set."""
         typing = _TYPINGS.get(type(node))
         if typing is not None:
             return typing(self, node, names)
@@ -91,8 +91,8 @@ class Expressions:
         return UNKNOWN
 
     def printed(self, node: nodes.Node, kind: Type) -> None:
-        """Report a value of type `kind` that the template would print in Python's notation instead of as text, such as a
-        list.
+        """Report (LMP205) a value of type `kind` that the template would print in Python's notation instead of as text:
+        a list, an object, json, a bool, a method, or a value that may be absent.
         """
         word = dotted_name(node)
         if isinstance(kind, Method):

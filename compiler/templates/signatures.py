@@ -27,18 +27,20 @@ from lmprog.compiler.types.lattice import (
 
 
 def is_text(kind: Type) -> bool:
-    """Return whether values of the type are texts: `str`, an enum, or the path of an image; not an optional text."""
+    """Return whether values of the type are texts: `str`, an enum, or the path of an image; False for an optional text
+    and for UNKNOWN (which `is_text` of the expression language takes for a text)."""
     return kind in (STR, IMAGE) or isinstance(kind, Enum)
 
 
 def is_number(kind: Type) -> bool:
-    """Return whether jinja can do arithmetic with values of the type: numbers and booleans, not optional ones."""
+    """Return whether jinja can do arithmetic with values of the type: numbers and booleans; False for optional ones,
+    json and UNKNOWN (which `is_number` of the expression language takes for a number, and no boolean)."""
     return kind in (INT, FLOAT, BOOL)
 
 
 def is_iterable(kind: Type) -> bool:
-    """Return whether a loop can run over any value of the type: texts, lists, objects and messages; not json, which may be a
-    number."""
+    """Return whether a loop can run over any value of the type: texts, lists, objects and messages; False for json,
+    which may be a number, for optional values and for UNKNOWN."""
     return is_text(kind) or isinstance(kind, ListOf | Object) or kind == MESSAGES
 
 
@@ -68,7 +70,8 @@ class Signature:
     """The parameter and result types of a filter, test or method of templates.
 
     `takes` (the value it is applied to) and `arguments` are classes of types, such as "text", which are the keys of
-    `_CLASSES`.
+    `_CLASSES`. The first `least` arguments must be given. `result` returns the type of the result for the types of the
+    value and of the arguments.
     """
 
     takes: str
@@ -96,8 +99,8 @@ class Signature:
 
 
 def item_of(kind: Type) -> Type:
-    """Return the type of an item in a loop over a value of type `kind`: `str` for texts and for objects, whose names are run
-    over; json for json and messages; UNKNOWN for what no loop can run over."""
+    """Return the type of an item in a loop over a value of type `kind`: `str` for texts and for objects, whose names
+    are run over; json for json and messages; UNKNOWN for what no loop can run over, and for an optional value."""
     if isinstance(kind, ListOf):
         return kind.item
     return STR if is_text(kind) or isinstance(kind, Object) else JSON if kind in (MESSAGES, JSON) else UNKNOWN

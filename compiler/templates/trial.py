@@ -43,7 +43,8 @@ class _GivenUp(Handled):
 
 @dataclass(frozen=True, eq=False)
 class Failure:
-    """The failure of a template for some sample values: the reason, the place in its text, and the values."""
+    """The failure of a template for some sample values: the reason, the place in its text (`offset`), and the
+    values."""
 
     reason: str
     offset: int
@@ -70,8 +71,8 @@ def trial(
     names: Mapping[str, Type],
     fixed: Mapping[str, Any],
 ) -> Failure | None:
-    """Render a template with samples of the types of its inputs (`names`); return its failure. None where it renders all,
-    cannot fail, takes so long or makes so much that it is given up, or an input has no samples.
+    """Render a template with samples of the types of its inputs (`names`); return its first failure. None where it
+    renders all, cannot fail, takes so long or makes so much that it is given up, or an input has no samples.
 
     `text` is the template, `tree` its syntax tree; `fixed` are values, by name, that are the same in every run. Raises
     MemoryError where the machine has no memory left.
@@ -244,8 +245,8 @@ class _Trials(Environment):
     turns = 0
 
     def count(self, *values: Any) -> None:
-        """Count one step with its values. Raises _GivenUp at more than 20,000 steps, and for a value of more than 4,000
-        characters and items."""
+        """Count one step with its values. Raises _GivenUp at more than 20,000 steps, for a value of more than 4,000
+        characters and items together, nested ones too, and for a whole number beyond 4,000."""
         self.turns += 1
         if self.turns > _TURNS or any(_weight(value, _WEIGHT) > _WEIGHT for value in values):
             raise _GivenUp

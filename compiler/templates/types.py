@@ -55,9 +55,9 @@ class TemplateTyper:
         return self.expressions.variables
 
     def check(self) -> None:
-        """Walk the template once, and fill `problems`, `variables`, `tree` and `readable`. A template that cannot be parsed,
-        has more than MAX_MARKS (20,000) holes and statements or is nested too deeply becomes a problem; nothing is
-        raised."""
+        """Walk the template once, and fill `problems`, `variables` and `tree`. A template that cannot be parsed, has
+        more than MAX_MARKS (20,000) holes and statements or is nested too deeply becomes a problem, and `readable`
+        False; nothing is raised."""
         if self.text.count("{{") + self.text.count("{%") > MAX_MARKS:
             said = f"the template has more than {MAX_MARKS:,} holes and statements"
             self.problems.append(Problem("LMP101", said, 0, fix="give the values as one list, and write a loop"))

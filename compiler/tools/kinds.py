@@ -20,12 +20,14 @@ GROUP = "lmprog.tools"
 
 @dataclass(frozen=True)
 class ToolKind:
-    """The record of a kind of tool: its key in a spec, the shape of the options below that key, and `make`, which makes the
-    async function of a tool.
+    """The record of a kind of tool: its `key` in a spec, the `shape` of the options below that key, and `make`, which
+    makes the async function of a tool from its declaration (with `connections` also from the program's open
+    connections).
 
     `inputs`, `output` and `about` are the parameters, result type and description of all tools of a kind without
-    declarations of their own. The other fields are facts for checks: `outside` (results may hold orders to an LM),
-    `remote` (a call leaves this machine), the usual `effects`, and `environment` (options may read `env`).
+    declarations of their own, `least` the least values of number parameters. The other fields are facts for checks:
+    `outside` (results may hold orders to an LM), `remote` (a call leaves this machine), the usual `effects`, and
+    `environment` (options may read `env`).
     """
 
     key: str

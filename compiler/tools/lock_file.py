@@ -89,13 +89,13 @@ class Server:
 
 
 def lock_path(spec: Path) -> Path:
-    """Return the path of the lock file beside a spec."""
+    """Return the path of the lock file beside a spec, `NAME.lock.json` for `NAME.yaml`, whether it exists or not."""
     return spec.parent / f"{spec.stem}{SUFFIX}"
 
 
 def reached_by(options: Mapping[str, Any]) -> str:
-    """Return a digest of the command, arguments or address of a server, from the options below `mcp` as the spec writes
-    them; environment and headers do not change it."""
+    """Return a digest (`sha256:` and 32 digits) of the command, arguments or address of a server, from the options
+    below `mcp` as the spec writes them; environment and headers do not change it."""
     written = json.dumps({key: options[key] for key in ADDRESS if key in options}, sort_keys=True, default=str)
     return f"sha256:{hashlib.sha256(written.encode(errors='surrogatepass')).hexdigest()[:32]}"
 

@@ -19,9 +19,10 @@ _INTERPRETERS = ("python", "node", "bun", "deno", "bash", "sh", "ruby")
 
 
 def report_absent(draft: Draft, id: str, node: Mapping) -> bool:
-    """Report the local files that the command of the tool `id` names (itself by a path, or a script) and that do not exist;
-    return whether there are any. An absolute path may be one of another machine, and a command may be installed where the
-    program runs and not where it is checked (`.venv/bin/python`): these are warnings."""
+    """Report the local files that the command of the tool `id` names (itself by a path, or a script) and that do not
+    exist; return whether there are any. A script with a relative path is an error; the command itself, which may be
+    installed where the program runs and not where it is checked (`.venv/bin/python`), and an absolute path, which may
+    be one of another machine, are warnings."""
     absent = False
     words = list(_words(node))
     for place, (word, written) in enumerate(words):

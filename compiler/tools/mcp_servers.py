@@ -39,8 +39,9 @@ class Given:
 
 
 def described(draft: Draft, id: str, node: Node) -> Listing | None:
-    """Return what is known of the server of the entry `id` of `tools`, whose options are `node`: from its schema file, else
-    from the lock file; None where nothing is. Files of its command that do not exist get a finding."""
+    """Return what is known of the server of the entry `id` of `tools`, whose options are `node`: from its schema file,
+    else from the lock file; None where nothing is. A file that cannot be read, and files of its command that do not
+    exist, get a finding."""
     absent = report_absent(draft, id, node)
     return _schema_file(draft, id, node) if node.get("schema") is not None else _locked(draft, id, node, absent)
 

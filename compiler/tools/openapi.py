@@ -41,8 +41,8 @@ class Operation:
 
 
 def operations(document: Mapping[str, Any]) -> dict[str, Operation]:
-    """Return the operations of an OpenAPI description by their operationId; those without one are left out, and so are
-    parts of the description that are not of the right form."""
+    """Return the operations of an OpenAPI description by their operationId (the last of several with one id); those
+    without one are left out, and so are parts of the description that are not of the right form."""
     found = {}
     for path, item in _mapping(document.get("paths")).items():
         item = resolve(item, document)
@@ -54,10 +54,11 @@ def operations(document: Mapping[str, Any]) -> dict[str, Operation]:
 
 
 def resolve(part: Any, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the mapping that `part` is, or that its `$ref` (such as `#/components/schemas/Order`) names in `document`.
+    """Return the mapping that `part` is, or that its `$ref` (such as `#/components/schemas/Order`) names in `document`,
+    not a copy of it.
 
-    At most eight references that lead to each other are followed. The result is empty where `part` is no mapping, or
-    the reference leads nowhere or into another file.
+    At most eight references that lead to each other are followed; of more the ninth is returned as it is. The result is
+    empty where `part` is no mapping, or the reference leads nowhere or into another file.
     """
     for _ in range(8):
         if not isinstance(part, dict) or "$ref" not in part:
@@ -81,7 +82,8 @@ def _item(found: Any, key: str) -> Any:
 
 
 def argument(name: object) -> str:
-    """Return the name of a parameter as the name of an argument: `X_Trace` for the header `X-Trace`."""
+    """Return the name of a parameter as the name of an argument, with `_` for each character that is no letter or
+    digit: `X_Trace` for the header `X-Trace`."""
     return re.sub(r"\W", "_", str(name))
 
 

@@ -65,7 +65,8 @@ def summary(tool: Tool) -> str:
 
 
 def shown(results: Iterable[tuple[str, str, bool]]) -> str:
-    """Return the text of the message that gives an LM its tool results, each between the tags `result` or `error`.
+    """Return the text of the message that gives an LM its tool results, each between the tags `result` or `error`; the
+    end of its own tag within a result gets a backslash.
 
     Each result is the name of the tool, the text, and True where the call failed.
     """

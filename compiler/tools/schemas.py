@@ -184,7 +184,8 @@ def _field(schema: Any, about: Any, required: bool, document: dict[str, Any]) ->
 
 def schema_fields(schema: dict[str, Any], document: dict[str, Any] | None = None) -> dict[str, Field]:
     """Return the properties of a JSON schema of an object, its `allOf` included, as fields by name, each with its own
-    schema in which references are written out. A property that is not required has a default.
+    schema in which references are written out. A property that is not required has the default None, whatever default
+    its schema names; empty without properties.
 
     `document` is the whole description that references (`$ref`) point into; None: they lead nowhere.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lmprog.compiler import Finding, SpecError, compile_file
-from lmprog.compiler.findings.explain import page
+from lmprog.compiler.findings.explain import page, title
 from lmprog.compiler.findings.finding import Edit
 from lmprog.compiler.findings.fixes import fixed_texts, unified
 
@@ -191,3 +191,7 @@ def test_a_finding_marks_characters_and_not_bytes(tmp_path: Path) -> None:
     text = BARE + 'outputs: {a: "${{ inputs.größe + 1 }}"}\n'
     (found,) = [finding for finding in findings(tmp_path, text) if finding.code == "LMP201"]
     assert found.length == len("inputs.größe")
+
+
+def test_the_title_of_a_code_in_small_letters_is_that_of_the_code() -> None:
+    assert title("lmp203") == title("LMP203") != "LMP203"
