@@ -56,7 +56,8 @@ class Task:
     finalists: Callable[[], Finalists] | None = None
 
     def tell_spending(self) -> None:
-        """Show the amounts spent and the limits on the progress display, before the next event."""
+        """Send the amounts spent and the limits to the listeners of the journal, which show them beside the next
+        event."""
         self.journal.tell("spending", spent=self.budget.spent.as_json(), limits=dict(self.budget.limits))
 
 
@@ -109,7 +110,8 @@ class Optimizer(Protocol):
         """Return the change to `task.program` with the best score on `task.dev`; an empty Candidate where none is better.
 
         Called in a thread without an event loop. The caller tests, on other rows, whether the change is a gain. Raises
-        BudgetExceeded only where the budget is spent before any candidate was scored.
+        BudgetExceeded where a spent budget leaves it without a result, as before any candidate was scored: the stage
+        then changes nothing. Any other exception ends the optimization.
         """
         ...
 
@@ -159,9 +161,8 @@ def find(name: str) -> type[Optimizer]:
 
 
 def packages_of(name: str, plan: Plan) -> Sequence[str]:
-    """Return the packages, by import name, that the optimizer `name` needs to work on a plan; empty where it names none.
-
-    Raises UsageError where there is no such optimizer.
+    """Return the packages, by import name, that the optimizer `name` needs to work on a plan; empty where it names
+    none. Raises the errors of `find`.
     """
     packages = getattr(find(name), "packages", ())
     found: Sequence[str] = packages(plan) if callable(packages) else packages

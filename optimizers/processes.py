@@ -106,8 +106,9 @@ def together(fsdp: bool = False) -> Iterator[None]:
 
 @contextmanager
 def others_wait(waiting: bool) -> Iterator[None]:
-    """Return a context for work of the first process: others wait for a value of it (`from_first`), or, where `waiting` is
-    False, take part in the work.
+    """Return a context that notes for `together` what the other processes do during a piece of work of the first: wait
+    for a value of it (`from_first`), or, where `waiting` is False, take part in the work. Only others that wait are
+    sent the end of the first process by an error.
     """
     global _others_wait
     before, _others_wait = _others_wait, waiting
@@ -169,8 +170,8 @@ def from_first(value: Any = None) -> Any:
 
 
 def end() -> None:
-    """Leave torch's process group, where there are several processes; from then on models are loaded with their values again,
-    and the variable that `begin` has removed is set again."""
+    """Leave torch's process group, where there are several processes; from then on models are loaded with their values
+    again, and the variable ACCELERATE_USE_FSDP, which `begin` has removed, is set again."""
     global _shards, _launched
     _shards = False
     if _launched is not None:

@@ -50,8 +50,9 @@ class ShownRows:
         return [self._answer(score) for score in scores.rows[:ROWS]]
 
     def recovered(self, scores: Scores) -> list[dict[str, Any]]:
-        """Return an entry for each run in which an `on_error` answered a failure: its place among the scores (`run`) and the
-        `failures`, without their messages where the program has private values."""
+        """Return an entry for each run in which an `on_error` answered a failure: its place among all the scores
+        (`run`, which may be above 1,000) and the `failures`, without their messages where the program has private
+        values."""
         found = []
         for run, score in enumerate(scores.rows):
             entries = [each.as_json() for each in score.result.recovered]

@@ -84,7 +84,8 @@ def optimize(
     fsdp: bool = False,
 ) -> Tuned:
     """Optimize the program in `spec` as its `optimize:` block says, and write the result as an overlay; return the
-    overlay's path and the report.
+    overlay's path and the report. The overlay is written in place of an older one, also where nothing is accepted: it
+    then changes nothing.
 
     `run_dir` (None: a new folder under `runs/`) gets the journal, adapters and the report; `out` (None:
     `<name>.tuned.yaml` beside the spec) the overlay. `seed` decides all random draws (None: the spec's). `lms` replaces
@@ -99,10 +100,11 @@ def optimize(
     does everything but the training of weights, in which the others help, and all return the same result. With `fsdp`
     they share the weights too (FSDP), each a part of them.
 
-    Raises SpecError where the spec is wrong; UsageError for a `run_dir` of another program, for a run that was begun
-    from other rows, code or texts, and for refused tools; WriterLocked while another process is running the same
-    optimization; RowsError where data cannot be read; MissingExtra for a package that a stage needs; MetricFailed where the
-    metric raises in all runs of the program as written; and ProviderError where outages leave nothing to score.
+    Raises SpecError where the spec is wrong; UsageError where there is no run to continue or `run_dir` holds another
+    one, for a run that was begun from other rows, code or texts, and for refused tools; WriterLocked while another
+    process is running the same optimization; RowsError where data cannot be read; MissingExtra for a package that a
+    stage needs; MetricFailed where the metric raises in all runs of the program as written; and ProviderError where
+    outages leave nothing to score.
     """
     from lmprog.optimizers import processes
     from lmprog.optimizers.grpo.sampling.adapters import refuse_several

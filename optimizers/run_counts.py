@@ -54,13 +54,14 @@ def ensemble(options: Options, train: int, dev: int) -> int:
 
 def sft(options: Options, train: int, dev: int) -> int:
     """Return the most program runs of an `sft` stage with `train` train rows and `dev` choosing rows: those that
-    replies are taken from, and the scorings on dev rows. `options` are those of the stage."""
+    replies are taken from, and the scorings on dev rows; runs of teachers do not count. `options` are those of the
+    stage."""
     return min(train, number(options, "rows", 0)) * number(options, "samples", 0) + _scorings(options, dev)
 
 
 def grpo(options: Options, train: int, dev: int) -> int:
     """Return the most program runs of a `grpo` stage with `train` train rows and `dev` choosing rows: rollouts, the
-    probe, and the scorings on dev rows. `options` are those of the stage."""
+    probe, and the scorings on dev rows; runs of teachers do not count. `options` are those of the stage."""
     rollouts = number(options, "rollouts", 1)
     rows, auto = min(number(options, "probe", 0), train), options.get("temperature") == "auto"
     return examples(options) * rollouts + probe_runs(rows, rollouts, auto) + _scorings(options, dev)
@@ -91,8 +92,8 @@ def halving(rows: int, first: int, last: int, candidates: int) -> list[tuple[int
     """Return the rungs of successive halving of `candidates`, each as a number of rows and the number of candidates scored
     on them.
 
-    All candidates are scored on `first` rows (or `rows`, of fewer), the better half on twice as many, and so on up to all
-    `rows`; at least `last` candidates, or all of fewer, are scored on all rows.
+    All candidates are scored on `first` rows (or `rows`, of fewer), the better half (rounded up) on twice as many, and
+    so on up to all `rows`; at least `last` candidates, or all of fewer, are scored on all rows.
     """
     rungs = [(min(first, rows), candidates)]
     while rungs[-1][0] < rows:
@@ -132,7 +133,8 @@ def ensemble_sizes(members: int) -> range:
 
 
 def prompt_rounds(steps: int, every: int, updates: int) -> int:
-    """Return the number of prompt searches in `steps` weight steps: one before the first, then after every `every`.
+    """Return the number of prompt searches in `steps` weight steps: one before the first, then after every `every`, but
+    not after the last.
 
     The updates on one wave are not split, so `every` is rounded up to whole waves.
     """
@@ -151,4 +153,5 @@ def _scorings(options: Options, dev: int) -> int:
 def number(options: Options, key: str, otherwise: int, least: int = 0) -> int:
     """Return an option that is a whole number of at least `least`; `otherwise` where it is absent or anything else."""
     value = options.get(key, otherwise)
-    return value if isinstance(value, int) and value >= least else otherwise
+    # True and False are ints to Python, and no number of anything.
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= least else otherwise

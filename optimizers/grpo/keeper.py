@@ -75,8 +75,8 @@ class Keeper:
         return True
 
     def commit(self, step: int, state: SamplerState) -> None:
-        """Make a step the last whole checkpoint, after the trainer has written its part, and delete earlier ones; `state` is
-        that of the row source."""
+        """Make a step the last whole checkpoint, after the trainer has written its part, and delete earlier ones, but
+        for the weights of the best step; `state` is that of the row source."""
         best = None if self.best is None else (self.best[0], by_row(self.best[1]))
         spent, largest = self.task.budget.spent.since(self.spent_before), self.task.budget.largest
         self.checkpoints.commit(Progress(step, state.taken, state.averages, best, spent, largest, state.levels))

@@ -74,7 +74,8 @@ class Pipeline:
         return await self._sampler.begin()
 
     async def before_first_step(self) -> None:
-        """Measure on a few train rows whether there is a learning signal, as the sampler does."""
+        """Measure on a few train rows whether there is a learning signal, as the sampler does; raise the errors that it
+        raises."""
         await self._sampler.before_first_step()
         self._state = replace(self._sampler.state)
 
@@ -84,11 +85,13 @@ class Pipeline:
         return self._sampler.params()
 
     async def rows(self, step: int) -> StepRows:
-        """Start sampling the waves of the updates that follow `step` and the next `staleness` steps, with the weights after
-        `step`, where they have not begun; return the training rows of the first of these updates, when its wave has ended.
+        """Start sampling the waves of the updates that follow `step` and the next `staleness` steps (none after the
+        last step), with the weights after `step`, where they have not begun; return the training rows of the first of
+        these updates, when its wave has ended.
 
-        Rows sampled with weights more than `staleness` steps old are left out, and counted as `stale`; `age` is the mean
-        number of steps that the weights of the others are behind. Raises ProviderError and MetricFailed as the sampler does.
+        Rows sampled with weights more than `staleness` steps old are left out, and counted as `stale`; `age` is the
+        mean number of steps that the weights of the others are behind. All rows may be left out. Raises ProviderError,
+        MetricFailed and LmprogError as the sampler does.
         """
         most = self.config.staleness
         with self.clock.part("rollout"):

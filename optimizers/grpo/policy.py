@@ -129,12 +129,14 @@ class Policy:
 
     @property
     def answering(self) -> frozenset[str]:
-        """The names of the weights that the program uses now (`Invocation.weights`)."""
+        """The names of the weights in training that the program uses now (`Invocation.weights`); empty before
+        `training`."""
         return frozenset(weights_of(self.start.plan.lms[a.lm].base, ref) for a, ref in self._answering.items())
 
     async def show(self, step: int) -> None:
-        """Load the weights after `step` on the vLLM servers that sample, and make `program` name them there; do nothing where
-        all weights in training are sampled in this process, which uses the present ones anyway.
+        """Write the present weights, those after `step`, to files, load them on the vLLM servers that sample, and make
+        `program` name them there; older ones are unloaded, but for those of the last `staleness` steps; do nothing
+        where all weights in training are sampled in this process, which uses the present ones anyway.
 
         Raises ProviderError where a server does not load them.
         """
@@ -145,7 +147,8 @@ class Policy:
             self._answering, self.program = shown, in_training(self.start, shown)
 
     async def close(self) -> None:
-        """Unload the adapters in training from vLLM servers, and delete their files; do nothing where no server samples."""
+        """Unload the adapters in training from vLLM servers, and delete their files; a server that does not unload one
+        is noted. Do nothing where no server samples."""
         if self.served.adapters:
             await self.served.close()
 

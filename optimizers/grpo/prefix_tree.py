@@ -63,8 +63,8 @@ class PrefixTree:
 
 
 def split(sequences: Sequence[Sequence[int]], cap: int) -> Iterator[list[int]]:
-    """Divide token sequences into parts whose trees have at most `cap` nodes; yield the indices of the sequences of each
-    part.
+    """Divide token sequences into parts whose trees have at most `cap` nodes; yield the indices of the sequences of
+    each part, in the order of the sorted sequences.
 
     A longer sequence is a part of its own. Sequences that share a beginning are put into one part, so that its tree stays
     small: the mask grows with the square of the nodes.

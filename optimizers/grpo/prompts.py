@@ -22,8 +22,8 @@ class Prompts(Protocol):
         ...
 
     def sampled(self, step: int, program: Program) -> Program:
-        """Return the program that samples the wave after `step`: `program`, which has the weights after `step`, with the
-        prompts of the wave."""
+        """Return the program that samples the wave after `step`: `program`, which has the weights after `step`, with
+        the prompts of the wave. It may be one that runs each rollout by a prompt of its own."""
         ...
 
     def trained(self, step: int, program: Program, example: int, rollout: int) -> Program:

@@ -54,8 +54,9 @@ class RowSource(Protocol):
     """The clock that splits the time of a step into its parts."""
 
     async def begin(self) -> bool:
-        """Prepare the training, when a run begins it and again when a resumed run goes on with it; return False where there
-        is nothing to train on."""
+        """Prepare the training, when a run begins it and again when a resumed run goes on with it; return False where
+        there is nothing to train on. What needs runs of the program raises ProviderError, MetricFailed and
+        BudgetExceeded."""
         ...
 
     async def before_first_step(self) -> None:
@@ -64,8 +65,8 @@ class RowSource(Protocol):
         ...
 
     async def rows(self, step: int) -> StepRows:
-        """Return the training rows for the update that follows `step`, with the step's health metrics; there may be
-        none."""
+        """Return the training rows for the update that follows `step`, with the step's health metrics; there may be no
+        rows. A source that samples raises ProviderError, MetricFailed, BudgetExceeded and LmprogError."""
         ...
 
     def params(self) -> dict[str, dict[str, Any]]:

@@ -60,7 +60,9 @@ class Sampler:
 
     async def before_first_step(self) -> None:
         """Measure on a few train rows, with the weights in training, whether there is a learning signal, and take the
-        temperature from it; do nothing where the option `probe` is 0 or the journal has the probe already."""
+        temperature from it; do nothing where the option `probe` is 0 or the journal has the probe already. A lack of
+        signal is only noted. Raises ProviderError where outages ended all runs or a server does not load the weights,
+        and MetricFailed where the metric raised in all runs."""
         if self.config.probe and self.task.journal.recall("probe") is None:
             await self.policy.show(0)
             await self._probe()
@@ -83,9 +85,8 @@ class Sampler:
 
     async def rows(self, step: int) -> StepRows:
         """Sample the rollouts of the update that follows `step`, and return its training rows as `rows_from` does.
-
-        Raises ProviderError where outages ended all runs of a wave or a server does not load the weights, and MetricFailed
-        where the metric raised in all runs of a wave.
+        Raises ProviderError where outages ended all runs of a wave or a server does not load the weights, and
+        MetricFailed where the metric raised in all runs of a wave, and LmprogError as `rows_from`.
         """
         with self.clock.part("rollout"):
             await self.policy.show(step)
@@ -100,7 +101,8 @@ class Sampler:
         return self.config.no_signal != "resample"
 
     async def sample(self, step: int, program: Program) -> Sampled:
-        """Sample the rollouts of the update that follows `step` by `program`, which has the weights to use.
+        """Sample the rollouts of the update that follows `step` by `program`, which has the weights to use; count the
+        examples drawn in `state`.
 
         One wave is drawn; with `no_signal: resample` further ones, until `examples` of the examples have a signal, there
         are `resample_waves` waves, or every train row was drawn. The examples of the first wave are drawn when the coroutine

@@ -51,9 +51,9 @@ class WeightStage:
         """Train, and return the weights of the best step as a candidate, with the words that they were best with; START, no
         change, where no step is better than the start or there is nothing to train on.
 
-        A spent budget ends the training, and the best step so far counts. Raises BudgetExceeded where it is spent before the
-        first step, ProviderError where outages leave nothing to score or to train on, and MetricFailed where the metric
-        raises in all runs.
+        A resumed run goes on from its last whole checkpoint. A spent budget ends the training, and the best step so far
+        counts. Raises BudgetExceeded where it is spent by the scores of the start or in `begin`, ProviderError where
+        outages leave nothing to score or to train on, and MetricFailed where the metric raises in all runs.
         """
         # One event loop for the whole stage: it cancels what still runs when Ctrl-C ends the run.
         with self.runner:
@@ -71,12 +71,14 @@ class WeightStage:
         return chosen
 
     def begin(self) -> bool:
-        """Prepare the first step; return False where there is nothing to train on."""
+        """Prepare the first step; return False where there is nothing to train on. Raises the errors of the source's
+        `begin`."""
         return self.runner.run(self.source.begin())
 
     def train(self, done: Progress | None) -> None:
-        """Train from the last whole checkpoint on (`done`, or None for the start), together with the other processes of a
-        torchrun; at the end servers no longer have the adapters. A spent budget ends it, with a note in the journal.
+        """Train from the last whole checkpoint on (`done`, or None for the start), together with the other processes of
+        a torchrun; at the end servers no longer have the adapters. A spent budget ends it, with a note in the journal,
+        also before the first step. Raises the errors of the source's `rows`.
         """
         from lmprog.optimizers.grpo.torch.stage_callback import StageCallback
         from lmprog.optimizers.grpo.torch.training import train

@@ -19,7 +19,8 @@ class Finished:
 
 def follow(program: Program) -> Any:
     """Join every training that the first process begins, and return the result of the optimization that it sends at the
-    end; called in the other processes. `program` is the one that this process has loaded."""
+    end; called in the other processes. `program` is the one that this process has loaded. Raises InfrastructureError
+    where an error has ended the first process."""
     while not isinstance(message := processes.from_first(), Finished):
         # Anything else was meant for a training that has ended here already.
         if isinstance(message, TrainRequest):

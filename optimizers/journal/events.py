@@ -58,8 +58,8 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The event of `--restart-stage`: the stages from `number` on are done again; with `rescore` earlier ones are scored
-    again.
+    """The event of `--restart-stage`: the stages from `number` on are done again (one more than there are: the test
+    alone); with `rescore` earlier ones are scored again.
     """
 
     number: int
@@ -295,7 +295,7 @@ class CandidateKept:
 @dataclass(frozen=True)
 class StageKept:
     """The value of the Finished event of a stage: the change that it came to (`candidate`, as `Candidate.as_json`
-    returns it)."""
+    returns it), beside other fields of StageOutcome."""
 
     candidate: Mapping[str, Any]
 
@@ -326,7 +326,8 @@ def read_journal(path: Path, passed_over: PassedOver | None = None) -> list[Even
     """Return the valid events of a journal file, in order, without those that a later restart of their stage made void.
 
     Lines that are no event of this version are added to `passed_over` (None: they are dropped). Raises UsageError where
-    the file has such lines and no event, other than blank or half-written ones; a file without lines has no events.
+    the file has such lines and no event, other than blank or half-written ones, or a line of another version of the
+    format, and OSError where it cannot be opened; a file without lines has no events.
     """
     events: list[Event] = []
     passed_over = passed_over if passed_over is not None else PassedOver()

@@ -61,8 +61,8 @@ class Journal:
         """Append an event of the kind `event` with its fields `values` to the file, which has it when this returns, and
         show it.
 
-        Raises UsageError where the run's source files have changed. Raises TypeError for fields that the kind of event
-        does not have.
+        Raises UsageError where the run's source files have changed, and TypeError where a field of the kind of event is
+        missing or of a wrong type; further fields are kept.
         """
         if self._unchanged is not None:
             self._unchanged.require()
@@ -87,8 +87,8 @@ class Journal:
             self.record(event, step=step, **values)
 
     def tell(self, event: str, **values: Any) -> None:
-        """Show an event to the listeners (the progress display) without recording it. Raises TypeError for fields that
-        the kind of event does not have."""
+        """Show an event to the listeners (the progress display) without recording it. Raises TypeError where a field of
+        the kind of event is missing or of a wrong type."""
         if wrong := problem({"event": event, **values}):
             raise TypeError(f"the event {event!r} cannot be shown: {wrong}")
         for listener in self._listeners:
@@ -96,7 +96,7 @@ class Journal:
 
     def note(self, text: str) -> None:
         """Show the user a sentence, once in a stage. It is recorded once, and shown again by a resumed run at the same
-        point.
+        point. Raises UsageError as `record` does.
         """
         if (self._stage, text) in self._said:
             return
@@ -128,8 +128,9 @@ class Journal:
         """Return the value of `work` (plain values), recorded under `key`; work that has returned is not done again, in this
         process or in a resumed run, which take the recorded value.
 
-        What the work spent is recorded with it, and charged to the stage's budget when a resumed run takes the value. What
-        `work` raises is raised, and nothing is recorded.
+        What the work spent is recorded with it, and charged to the stage's budget when a resumed run takes the value.
+        What `work` raises is raised, and nothing is recorded; so is UsageError as by `record`. Two calls for one key
+        must not run at the same time.
         """
         budget, named = self._budget, self._named(key)
         if named not in self._finished:

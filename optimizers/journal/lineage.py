@@ -73,7 +73,8 @@ class StageTree:
         return self.start.words.then(entry.words) if self.start is not None else entry.words
 
     def parent(self, entry: Entry) -> Entry | None:
-        """Return the candidate that an entry was derived from; None for the start.
+        """Return the candidate that an entry was derived from; None for the start, and where neither it nor the start
+        was scored.
 
         Of several the first counts, and where that was never scored, the start.
         """

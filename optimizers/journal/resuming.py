@@ -49,11 +49,11 @@ def claim(folder: Path, origin: Origin, block: Optimize, resume: bool, restart: 
     """Check that a folder is free for a new run, or that the run in it may be resumed; write the origin of a new run
     there.
 
-    Return the number of the stage that `restart` (a number, a name, or `test`; None: no restart) means, and whether
-    earlier stages must be scored again; None without `restart`. Raises UsageError where the folder holds a run and
-    neither `resume` nor `restart` is given, where it holds none and one of them is, and where the run was begun with another
-    seed, or from other sources than `origin` of stages that are not done again. `block` is the program's `optimize`, which
-    names the stages.
+    Return the number of the stage that `restart` (a number, a name, or `test`, which is one after the last; None: no
+    restart) means, and whether earlier stages must be scored again; None without `restart`. Raises UsageError where the
+    folder holds a run and neither `resume` nor `restart` is given, where it holds none and one of them is, where
+    `restart` means no stage or several, and where the run was begun with another seed, or from other sources than
+    `origin` of stages that are not done again. `block` is the program's `optimize`, which names the stages.
     """
     marker = folder / RUN
     recorded = read_origin(marker)

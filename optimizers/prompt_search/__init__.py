@@ -41,7 +41,7 @@ class PromptSearch:
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
         """Return the plans of the teachers, each with the largest number of its runs, in the order of the option
-        `teachers`."""
+        `teachers`; empty without teachers. Raises RowsError where the train rows cannot be read."""
         from lmprog.optimizers.strategies.teachers import runs_of_teachers
 
         return runs_of_teachers(program, self.config.teachers, self.config.bootstrap_rows)
@@ -51,8 +51,9 @@ class PromptSearch:
         return call_counts.searched(program.plan, self.config.model_dump())
 
     def optimize(self, task: Task) -> Candidate:
-        """Return the combination of instructions, demos and layouts with the best mean score on the choosing dev rows, as a
-        change to the program; START, no change, where none beats the program as it is."""
+        """Return the combination of instructions, demos and layouts with the best mean score on the choosing dev rows,
+        as a change to the program; START, no change, where none beats the program as it is. Raises what `Search.run`
+        raises."""
         from lmprog.aio.loops import run_async
         from lmprog.optimizers.prompt_search.search import Search
 

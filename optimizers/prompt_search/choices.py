@@ -79,8 +79,9 @@ class Gatherer:
 
     async def first(self) -> list[Choices]:
         """Return for each tuned module the instructions that the spec lists, demo sets, and layouts, each where
-        `optimize.tune` names that part of it. The program is run on `bootstrap_rows` train rows for demos; raises
-        ProviderError where outages ended all these runs, and BudgetExceeded."""
+        `optimize.tune` names that part of it. The program is run on `bootstrap_rows` train rows for demos; the demos
+        are kept in the journal. Raises ProviderError where outages ended all these runs, MetricFailed where the metric
+        raised in all, and BudgetExceeded."""
         tuned = self.block.tune
         given: Mapping[str, Pool] = {}
         solved: Mapping[str, Pool] = {}
@@ -127,8 +128,9 @@ class Gatherer:
         return list({repr(chosen): chosen for chosen in drawn}.values())
 
     async def propose(self, choices: Sequence[Choices], evaluator: CandidateEvaluator, count: int) -> None:
-        """Add up to `count` instructions for each module whose instructions are tuned to `choices`, written by the proposer,
-        which is shown the scores in `evaluator`; do nothing without a proposer. Proposals are recorded in the journal.
+        """Add up to `count` instructions for each module whose instructions are tuned to `choices`, written by the
+        proposer, which is shown the scores in `evaluator`; do nothing without a proposer. Proposals are recorded in the
+        journal. Raises ProviderError where the proposer's LM fails, and BudgetExceeded.
         """
         for choice in choices:
             if self.proposer is None or "instructions" not in self.block.tune[choice.module]:

@@ -28,9 +28,10 @@ class Search:
         self.gatherer = Gatherer(task, config, config.demo_sets or max(MIN_SETS, config.trials))
 
     async def run(self) -> Candidate:
-        """Return the best combination of options as a candidate; START, no change, where none beats the program as it is on
-        the choosing dev rows. A budget that is spent after the program itself was scored is noted, and the scores so far
-        decide."""
+        """Return the best combination of options as a candidate; START, no change, where none beats the program as it
+        is on the choosing dev rows. A budget that is spent after the program itself was scored is noted, and the scores
+        so far decide; before, BudgetExceeded is raised. Raises ProviderError where outages leave nothing to score or
+        the proposer's LM fails, and MetricFailed where the metric raises on every row."""
         await self.evaluator.evaluate(START)
         self.evaluator.tell(START, self.config.trials)
         try:

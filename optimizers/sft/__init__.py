@@ -56,7 +56,7 @@ class SFT:
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
         """Return the plans of the teachers, each with the largest number of its runs, in the order of the option
-        `teachers`."""
+        `teachers`; empty without teachers. Raises RowsError where the train rows cannot be read."""
         from lmprog.optimizers.strategies.teachers import runs_of_teachers
 
         return runs_of_teachers(program, self.config.teachers, self.config.rows)
@@ -90,8 +90,10 @@ class SFT:
         return 0
 
     def optimize(self, task: Task) -> Candidate:
-        """Train the weights; return them (adapters or models) as a change to the program, or START, no change, where they are
-        not better on the choosing dev rows, or there is no reply to learn."""
+        """Train the weights; return them (adapters or models) as a change to the program, or START, no change, where
+        they are not better on the choosing dev rows, or there is no reply to learn. Raises what `WeightStage.run` or,
+        where providers train, `ProviderStage.run` raises, and UsageError and LmprogError where the weights cannot be
+        trained so."""
         from lmprog.optimizers.sft.provider_stage import ProviderStage
 
         if trained_by_providers(task.program.plan):

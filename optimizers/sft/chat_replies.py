@@ -38,7 +38,7 @@ class ChatReply:
 
     def row(self) -> dict[str, Any]:
         """Return the line of the provider's training file as a dictionary `{"messages": [...]}`, with images as data
-        URIs."""
+        URIs. Raises NoImage where the file of an image cannot be read."""
         return row_of([dict(message) for message in with_images(json.loads(self.messages))], self.text)
 
 
@@ -66,7 +66,8 @@ class ChatReplies(Gathering[ChatReply]):
         cannot write as a demo.
 
         Its text is unchanged where the outputs can be read in it without repairs, else the outputs are written as in a
-        demo. Of an agent each turn with a text is a reply, unchanged; None for the others. `made` is the record of the call.
+        demo. Of an agent each turn with a text is a reply, that text unchanged, without the tool calls beside it; None
+        for the other turns. `made` is the record of the call.
         """
         module, text = self.program.plan.modules[made.module], made.text
         if not module.tools:

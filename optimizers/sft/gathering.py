@@ -58,8 +58,10 @@ class Gathering(ABC, Generic[R]):
     async def gather(self) -> list[R]:
         """Return the replies to learn, equal ones once, and note their number in the journal; empty where there are none.
 
-        The runs that are not recorded yet are made. Raises ProviderError where outages ended all runs at work together of the
-        program, MetricFailed where the metric raised in all of them, and BudgetExceeded.
+        The runs that are not recorded yet are made, in parts of about AT_ONCE (64) runs. Raises ProviderError where
+        outages ended all runs of the program in a part (or of a teacher, before it had one with a score), MetricFailed
+        where the metric raised in all of these, BudgetExceeded, and LmprogError where none of a server's replies can be
+        trained.
         """
         found = [*await self._of_runs(), *self._of_labels()]
         learnt = list(dict.fromkeys(found))

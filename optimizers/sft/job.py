@@ -73,8 +73,9 @@ class ProviderJob:
         return 0.0 if price is None else rows.tokens * self.settings.epochs * price
 
     async def trained(self, rows: Rows, beside: float = 0.0) -> str:
-        """Train the LM on the rows by a fine-tuning job, wait for its end, and charge its price to the task's budget; return
-        the name of the trained model, as an LM's `model` has it. A resumed run waits for the same job.
+        """Train the LM on the rows by a fine-tuning job, wait for its end, and charge its price to the task's budget;
+        return the name of the trained model, as an LM's `model` has it. An interrupt leaves the job at work, and a
+        resumed run waits for it.
 
         Raises ProviderError where the provider refuses, or the job fails or is cancelled; and before anything is sent
         BudgetExceeded where the estimated price exceeds what the budget has left beside other jobs that run at the same time

@@ -38,7 +38,8 @@ class Replies(Gathering[TrainingReply]):
         self.learnt: list[TrainingReply] = []
 
     async def begin(self) -> bool:
-        """Gather the replies to learn, or read them from the journal; return False where there are none."""
+        """Gather the replies to learn, or read them from the journal; return False where there are none. Raises the
+        errors of `gather`."""
         self.learnt = await self.gather()
         return bool(self.learnt)
 
@@ -64,8 +65,9 @@ class Replies(Gathering[TrainingReply]):
         return self.policy.params(self.options.temperature_of)
 
     async def rows(self, step: int) -> StepRows:
-        """Return the training rows of the update that follows `step`: `batch` replies, or all where there are fewer, with
-        their number and mean length as metrics. Each epoch goes through all replies once, in an order of its own."""
+        """Return the training rows of the update that follows `step`: `batch` replies, or all where there are fewer,
+        with their number and mean length in tokens as metrics. Each epoch goes through all replies once, in an order of
+        its own; the next may begin within a batch."""
         count, size = len(self.learnt), min(self.options.batch, len(self.learnt))
         order = examples_at(step * size, size, count, derive(self.task.seed, "replies"))
         batch = [self.learnt[number] for number in order]

@@ -34,9 +34,9 @@ class ProviderStage:
         """Train by the providers' jobs, and return the trained models as a candidate; START, no change, where the program is
         no better with them on the choosing dev rows, or no job has enough replies to learn.
 
-        Raises ProviderError where a job fails or outages leave no row scored, BudgetExceeded where the budget does not reach
-        for the runs, a job or the scoring, and UsageError where a budget in usd cannot be kept. A resumed run goes on with
-        the jobs that were begun.
+        Raises ProviderError where a job fails or outages leave no row scored, MetricFailed where the metric raises in
+        all runs, BudgetExceeded where the budget does not reach for the runs, a job or the scoring, and UsageError
+        where a budget in usd cannot be kept. A resumed run goes on with the jobs that were begun.
         """
         with asyncio.Runner() as runner:
             return runner.run(self._run())

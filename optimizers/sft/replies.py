@@ -43,7 +43,8 @@ class TrainingReply:
 
 
 class Reply(Protocol):
-    """The interface of a reply to learn: its module, and what training needs of it."""
+    """The interface of a reply to learn, which is hashable, so that equal ones count once: its module, and its plain
+    values for the journal."""
 
     @property
     def module(self) -> str: ...
@@ -57,7 +58,7 @@ R = TypeVar("R", bound=Reply)
 @dataclass(frozen=True)
 class Best(Generic[R]):
     """The replies to learn from the runs on some rows, those of all rows and modules in one list (`replies`); `rows` is
-    the number of rows that had a run, `taught` that of the rows among them that gave a reply.
+    the number of rows that had a run, failed ones too, `taught` that of the rows among them that gave a reply.
     """
 
     replies: Sequence[R]

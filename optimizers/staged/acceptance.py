@@ -62,7 +62,7 @@ class GainTest:
 
     @property
     def passed(self) -> bool:
-        """True where the p value is at most the level of the test."""
+        """True where the p value is at most the level of the test; False without a p value, as of a void test."""
         return self.p is not None and self.p <= self.level
 
     def as_json(self) -> dict[str, Any]:
@@ -101,8 +101,9 @@ def levels(count: int) -> list[float]:
 
 
 def first_level(rule: str, stages: int) -> float:
-    """Return the one-sided significance level (0 to 1) of the first test, for `stages` stages that can change something
-    and the rule `accept`: of `stage` an equal part of ALPHA (0.025) for each stage, else the first of `levels`."""
+    """Return the one-sided significance level (0 to 1) of the first test, for `stages` stages (1 or more) that can
+    change something and the rule `accept`: of `stage` an equal part of ALPHA (0.025) for each stage, else the first of
+    `levels`."""
     return ALPHA / stages if rule == "stage" else levels(stages)[0]
 
 

@@ -34,7 +34,8 @@ def split(rows: Sequence[Row], block: Optimize, seed: int) -> DevSplit:
     """Divide the dev rows, shuffled by the seed, into those that choose and those that confirm; the division is the same in
     every stage and in a resumed run.
 
-    No row confirms where there are too few, or where `block` says `accept: point`.
+    Half of them, at least FEWEST_CONFIRMING (20), confirm; none does where fewer than FEWEST_CHOOSING (10) would be
+    left to choose, or where `block` says `accept: point`.
     """
     shuffled = list(rows)
     random.Random(derive(seed, "dev")).shuffle(shuffled)

@@ -37,9 +37,9 @@ class SplitScores:
         repeats: int = 1,
         options: RunOptions | None = None,
     ) -> Scores:
-        """Return the scores of a program on rows, each run `repeats` times, with `options` (None: the usual ones). Tools that
-        write are called; the optimization has refused them before, or been allowed to. Raises UsageError for an unknown
-        metric."""
+        """Return the scores of a program on rows, each run `repeats` times, with `options` (None: the usual ones).
+        Tools that write are called; the optimization has refused them before, or been allowed to. Raises UsageError for
+        an unknown metric; where nothing could be scored, the `estimate` of the scores raises."""
         at_a_time = None
         if self._waiting is not None:
             # All calls of one repeat that can be made are in one batch, which this process waits for.

@@ -125,8 +125,8 @@ def require_packages(program: Program) -> None:
 
 
 def make(stage: Stage) -> Optimizer:
-    """Return the optimizer of a stage, made with the stage's options. Raises UsageError where no optimizer of this name
-    is installed."""
+    """Return the optimizer of a stage, made with the stage's options, which the compiler has checked. Raises the errors
+    of `find`."""
     optimizer = find(stage.optimizer)
     return optimizer(optimizer.Config.model_validate(dict(stage.options)))
 

@@ -47,9 +47,10 @@ class Labelled:
 class Solved:
     """The source of demos from runs on up to `rows` train rows that scored well: each call of a module in them is a demo.
 
-    The runs are made by the program and by teachers, as the options `runs` say (None: one run of the program a row). Calls in
-    loops count too, and equal ones count once. The demos are kept in the journal. Raises ProviderError where outages ended
-    all runs of the program or of a teacher, and MetricFailed where the metric raised in all.
+    The runs are made by the program and by teachers, as the options `runs` say (None: one run of the program a row).
+    Calls in loops count too, and equal ones count once. The demos are kept in the journal. Raises ProviderError where
+    outages ended all runs of the program or of a teacher, MetricFailed where the metric raised in all, and
+    BudgetExceeded.
     """
 
     def __init__(self, rows: int, runs: DemoRuns | None = None) -> None:
@@ -93,8 +94,8 @@ class Solved:
 
 
 def labelled(plan: Plan, module: Module, rows: Sequence[Row], accepted: float = GOOD) -> list[Demo]:
-    """Return the demos in the data itself: of each of `rows` (train rows) that has a value for every input and output of the
-    module, these values.
+    """Return the demos in the data itself: of each of `rows` (train rows) that has a value (not null) for every input
+    and output of the module, these values.
 
     Where the train split is recorded use with feedback, only rows count whose outputs were corrected, or scored `accepted`
     (0 to 1) or more. There are demos only for a module whose one call site takes the program's inputs as they are, so that a
@@ -116,7 +117,8 @@ def labelled(plan: Plan, module: Module, rows: Sequence[Row], accepted: float = 
 
 
 def bootstrapped(module: Module, runs: Sequence[RowScore], at_least: AtLeast, lowest: float) -> list[Demo]:
-    """Return the calls of a module in well-scored runs as demos, equal ones once; a run that failed gives none.
+    """Return the calls of a module in well-scored runs as demos, equal ones once; a run that failed gives none, and
+    ones that no YAML file can hold are left out.
 
     `runs` are runs of several rows. `at_least` is the score that a run needs (`best`: the highest of its row, above `lowest`,
     the metric's lowest value).
@@ -167,7 +169,7 @@ def writable(demos: Sequence[Demo]) -> list[Demo]:
 
 def draw_set(module: Module, pool: Pool, count: int, seed: int) -> tuple[Demo, ...]:
     """Draw `count` demos from the pool by the seed, in random order, spread evenly over the values of the module's last
-    output; the whole pool where it has no more.
+    output; the whole pool, in random order too, where it has no more.
 
     An output that hardly repeats (free text) has no values to spread over: the draw is then uniform.
     """

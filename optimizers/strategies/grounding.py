@@ -53,7 +53,8 @@ def data(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def scores(tried: Tried) -> str:
-    """Return the instructions tried so far with their scores, the worst first, for a proposer's prompt."""
+    """Return the instructions tried so far with their scores, the worst first, for a proposer's prompt; a heading alone
+    where there are none."""
     ordered = sorted(tried, key=lambda entry: entry[1])
     return "\n".join(["Instructions that were tried, with their mean scores:", *(f"{s:.3f}: {t}" for t, s in ordered)])
 

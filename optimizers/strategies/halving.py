@@ -28,5 +28,6 @@ class Halving:
 
     def survivors(self, candidates: int) -> Iterator[tuple[int, int]]:
         """Yield for each rung above the first its number of rows, and how many of the `candidates` (their number on the
-        first) are scored on it; nothing where the first has all rows."""
+        first) are scored on it: half of those before, rounded up, but at least `last` or all of fewer; nothing where
+        the first has all rows."""
         yield from halving(self.rows, self.first, self.last, candidates)[1:]

@@ -29,10 +29,11 @@ class Proposer(Protocol):
     async def propose(
         self, plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], count: int, tried: Tried = ()
     ) -> list[str]:
-        """Return up to `count` instructions to try for a module of `plan`, none of them the module's present one; perhaps
-        none.
+        """Return instructions to try for a module of `plan`, none of them the module's present one; perhaps none. A
+        source that writes them returns at most `count`, one that has them (SpecCandidates) all.
 
-        `rows` are train rows to describe the data by, `tried` are earlier instructions with their scores.
+        `rows` are train rows to describe the data by, `tried` are earlier instructions with their scores. An LM that
+        fails raises ProviderError, and a spent budget BudgetExceeded.
         """
 
 
@@ -49,8 +50,8 @@ class SpecCandidates:
 
 
 class LMProposer:
-    """A proposer that sends an LM one request for each instruction, with a prompt about the program, the module, the data and
-    earlier attempts.
+    """A proposer that sends an LM one request for each instruction, one after the other, with a prompt about the
+    program, the module, the data and earlier attempts, those just made too.
 
     `params` are the LM's own parameters; temperature is 1.0 where they set none. Draws follow from `seed`. A reply without
     instructions, or with some that were proposed before, gives none, so that there may be fewer than asked for.

@@ -15,8 +15,8 @@ class CandidateSelector(Protocol):
     `tell`, in turn."""
 
     def ask(self, most: int) -> Sequence[Picked]:
-        """Return the next combinations to score, at least one and at most `most`: each has by name the index of the picked
-        option.
+        """Return the next combinations to score, at least one and at most `most`: each has by name the index of the
+        picked option. A combination may come again.
         """
 
     def tell(self, scores: Sequence[float | None]) -> None:
@@ -24,7 +24,8 @@ class CandidateSelector(Protocol):
         ...
 
     def grow(self, options: Mapping[str, int]) -> None:
-        """Set the number of options of each name from now on, none less than before; earlier options keep their indices."""
+        """Set the number of options of each name from now on, none less than before; earlier options keep their
+        indices. Called when `tell` has taken the scores of all combinations."""
         ...
 
 
@@ -87,8 +88,8 @@ class TPE:
         self._trials = []
 
     def grow(self, options: Mapping[str, int]) -> None:
-        """Start a new study with the scored trials of the one before and more options, since optuna fixes the options of a
-        study; a name that is new has its index 0 in them."""
+        """Start a new study with the trials of the one before, scored or refused, and more options, since optuna fixes
+        the options of a study; a name that is new has its index 0 in them."""
         distributions = {
             name: self._optuna.distributions.CategoricalDistribution(list(range(count)))
             for name, count in options.items()

@@ -31,8 +31,8 @@ class Teacher(BaseModel):
 
 
 def beside(program: Program, path: str) -> Program:
-    """Return the teacher program of the spec at `path` (as the option `teachers` writes it), without anything that is tuned
-    in `program`.
+    """Return the teacher program of the spec at `path` (as the option `teachers` writes it), which was compiled with
+    that of `program`; nothing that is tuned in `program` is in it.
 
     Its calls are charged to the budget of `program`, and its runs traced as those are. An LM of it that is declared as one of
     `program` is that very one.

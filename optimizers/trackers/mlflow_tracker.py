@@ -48,7 +48,7 @@ class MLflowTracker:
         return str(found.experiment_id if found is not None else self._client.create_experiment(name))
 
     def log(self, stage: str, figures: Mapping[str, float], step: int) -> None:
-        """Report `figures`, by name, as metrics of a step; the stage is put before their names."""
+        """Report `figures`, by name, as metrics of a step; the stage and a `/` are put before their names."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)

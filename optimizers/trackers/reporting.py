@@ -17,7 +17,7 @@ from lmprog.boundary.secret_forms import FROM_FILES, forms_of, secrets_of_addres
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.trust.private import holds_private
 from lmprog.compiler.yaml.whole_file import write_whole
-from lmprog.errors import UsageError
+from lmprog.errors import LmprogError, UsageError
 from lmprog.optimizers.trackers.tracker import Tracker, tracker
 from lmprog.traces.run_trace import warn
 
@@ -35,8 +35,8 @@ class Reporting:
     """A listener of the journal that reports to trackers, each from a thread of its own, so that a slow one delays no
     stage.
 
-    A tracker that fails is reported once and gets no more data, nor the end of its run; the optimization goes on. `private`
-    is True where the program has private values.
+    A tracker that fails is reported once and gets no more data, nor the end of its run; the optimization goes on.
+    `private` is True where the program has private values: its overlay is then not sent.
     """
 
     def __init__(self, trackers: Mapping[str, Tracker], private: bool = False) -> None:
@@ -79,8 +79,8 @@ class Reporting:
             warn(f"{overlay} is not sent to {', '.join(self._workers)}: the program has private values")
 
     def end(self, succeeded: bool) -> None:
-        """End the runs of all trackers, as succeeded or as failed, and wait for each at most BOUND (60) seconds, until it has
-        taken all reports."""
+        """End the runs of all trackers, as succeeded or as failed, and wait for each until it has taken all reports, at
+        most BOUND (60) seconds; what it has not taken then is given up, with a warning."""
         for worker in self._workers.values():
             worker.end(succeeded)
 
@@ -128,12 +128,12 @@ class _Worker:
 @contextmanager
 def reporting(names: Sequence[str], plan: Plan, seed: int, folder: Path, going_on: bool) -> Iterator[Reporting]:
     """Begin a run in each of the trackers `names`, and yield the listener that reports to them; end the runs with the
-    block.
+    block, as failed where it raises.
 
     `going_on` is True for a resumed optimization, whose runs (their ids are in `folder`) are continued. Raises UsageError for
     a tracker that is not installed or cannot begin; runs of others that have begun are then ended as failed.
     """
-    trackers = {name: tracker(name) for name in dict.fromkeys(names)}
+    trackers = {name: _made(name) for name in dict.fromkeys(names)}
     path = folder / RUNS
     kept = json.loads(path.read_text()) if going_on and path.is_file() else {}
     begun: list[Tracker] = []
@@ -145,9 +145,7 @@ def reporting(names: Sequence[str], plan: Plan, seed: int, folder: Path, going_o
             for other in begun:
                 with suppress(Exception):
                     other.end(False)
-            raise UsageError(
-                f"{name} takes no reports: {_said(error)}; start it, or leave it out of `report_to`"
-            ) from error
+            raise _refused(name, error) from error
     if trackers:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(kept) + "\n", private=True)
@@ -157,6 +155,21 @@ def reporting(names: Sequence[str], plan: Plan, seed: int, folder: Path, going_o
         succeeded = True
     finally:
         found.end(succeeded)
+
+
+def _made(name: str) -> Tracker:
+    """Return a new tracker. Raises UsageError where it is not installed, or its client refuses its settings, as MLflow does
+    an address of a kind that it does not have."""
+    try:
+        return tracker(name)
+    except LmprogError:
+        raise
+    except Exception as error:
+        raise _refused(name, error) from error
+
+
+def _refused(name: str, error: Exception) -> UsageError:
+    return UsageError(f"{name} takes no reports: {_said(error)}; start it, or leave it out of `report_to`")
 
 
 def _params(plan: Plan, seed: int) -> dict[str, Any]:

@@ -29,7 +29,8 @@ class WandbTracker:
         return str(self._run.id)
 
     def log(self, stage: str, figures: Mapping[str, float], step: int) -> None:
-        """Report `figures`, by name, as metrics of a stage, with the stage's steps as their horizontal axis."""
+        """Report `figures`, by name, as metrics of a stage (its name and a `/` are put before theirs), with the stage's
+        steps as their horizontal axis."""
         if stage not in self._stages:
             self._stages.add(stage)
             self._run.define_metric(f"{stage}/step")

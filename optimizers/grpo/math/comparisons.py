@@ -23,7 +23,8 @@ SEVERAL = 3
 
 @dataclass(frozen=True)
 class Turns:
-    """The turns (LM calls) that an agent took for call number `call` of its module; a group compares them as one member."""
+    """The turns (LM calls) that an agent took for call number `call` (from 0) of its module; a group compares them as
+    one member."""
 
     module: str
     call: int
@@ -43,12 +44,12 @@ def compare(
     """Return the groups of calls (or runs) that GRPO compares with each other, and for each group the advantages of its
     members, in their order.
 
-    The options of `config` (`level`, `align`, `min_group`, `select`, `baseline`, `scale`) decide both. Where modules follow
-    rewards of their own, each has groups of its own, by its reward. Where some rollouts lost calls, `sampled` are all
-    rollouts, whose mean reward is the baseline of small groups and of `rollout` (None: `rollouts` are). `averages` are the
-    running rewards by module (None: none yet); `levels`, the distinct rewards seen so far (None: none), decide the scale
-    where `config` does not. `agents` are the modules with tools, and `width` returns the width of the range of a module's
-    reward.
+    The options of `config` (`level`, `align`, `min_group`, `select`, `baseline`, `scale`) decide both. No group is left
+    out, however small it is or equal its rewards are. Where modules follow rewards of their own, each has groups of its
+    own, by its reward. Where some rollouts lost calls, `sampled` are all rollouts, whose mean reward is the baseline of
+    small groups and of `rollout` (None: `rollouts` are). `averages` are the running rewards by module (None: none yet);
+    `levels`, the distinct rewards seen so far (None: none), decide the scale where `config` does not. `agents` are the
+    modules with tools, and `width` returns the width of the range of a module's reward.
     """
     groups: list[Group] = []
     values: list[list[float]] = []

@@ -25,9 +25,9 @@ def health(
     `failed` (by kind), `lost`, `examples`, `without_signal`, `groups`, `groups_without_signal`, `waves`, `rows`,
     `reply_tokens`, `modules`, and `teachers` where there are any.
 
-    `rows` are the training rows that the groups gave. docs/optimizers.md explains each metric. Rewards and example
-    counts cover everything sampled: the selected subset would be biased upward. The runs of teachers, which would be
-    too, are counted apart. `width` returns the width of the range of a module's reward.
+    `rows` are the training rows that the groups gave. docs/optimizers.md explains each metric; a mean of nothing is
+    0.0. Rewards and example counts cover everything sampled: the selected subset would be biased upward. The runs of
+    teachers, which would be too, are counted apart. `width` returns the width of the range of a module's reward.
     """
     every = [rollout for wave in waves for rollout in wave.rollouts]
     drawn = [rollout for rollout in every if rollout.teacher is None]
@@ -88,9 +88,10 @@ def _by_module(
 
 
 def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
-    """Yield each number in nested values with its path, as `modules/plan/reward`: the form that experiment trackers want.
+    """Yield each number in nested mappings with its path, as `modules/plan/reward`: the form that experiment trackers
+    want. True counts as 1.0; any other value that is no number raises TypeError or ValueError.
 
-    `above` is put before each path.
+    `above` is put before each path as it is, so it ends in `/` if it is a path itself.
     """
     for name, value in values.items():
         if isinstance(value, Mapping):

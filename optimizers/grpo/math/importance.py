@@ -22,8 +22,8 @@ from torch import Tensor
 
 
 def sampler_logprobs(logprobs: Sequence[Sequence[float] | None], lengths: Sequence[int]) -> Tensor:
-    """Return the sampler's log-probabilities of the replies' tokens as a matrix (B, T), for B replies of these `lengths`;
-    NaN where unknown (None), and beyond a reply's end.
+    """Return the sampler's log-probabilities of the replies' tokens as a matrix (B, T), for B replies (1 or more) of
+    these `lengths`; NaN where unknown (None), and beyond a reply's end.
     """
     rows = [torch.full((max(lengths),), torch.nan) for _ in lengths]
     for row, values in zip(rows, logprobs, strict=True):
@@ -48,8 +48,9 @@ def mismatch(trainer: Tensor, sampler: Tensor, cap: float, counted: Tensor) -> T
     that are `counted` (B, T, True) and whose sampler's is known.
 
     They are: the sum of |trainer - sampler|, the number of tokens, how many have a ratio above `cap`, the largest
-    difference, and how many have a ratio outside NEAR (0.8 to 1.2). Sums, not means, since passes and processes hold
-    different numbers of tokens.
+    |trainer - sampler|, and how many have a ratio outside NEAR (0.8 to 1.2); all are 0 without such tokens. Passes and
+    processes hold different numbers of tokens, so there are no means: the caller adds up the results of all, and of the
+    fourth number takes the largest.
     """
     known = counted & ~sampler.isnan()
     apart = (trainer - sampler)[known]  # (K,) log(p / q) of the K known tokens

@@ -83,9 +83,10 @@ def penalised(rollouts: Sequence[Rollout], modules: Iterable[str], limit: Limit,
     """Return the rollouts with lower rewards where a reply of `modules` came near its limit of tokens; `limit` returns a
     module's (None: it has none).
 
-    A reply of up to SOFT (0.8) of its limit loses nothing, one at the limit or cut the width of the reward's range, and one
-    between them a proportional part. The longest reply of a run decides; where modules follow rewards of their own, each
-    loses for its own replies, and the run's reward stays their mean.
+    A reply of up to SOFT (0.8) of its limit loses nothing, one at the limit or cut (also without a limit) the width of
+    the reward's range, and one between them a proportional part; a reward may so fall below its range. The reply that
+    loses most decides for a run; where modules follow rewards of their own, each loses for its own replies, and the
+    run's reward stays their mean. Calls in sub-programs and those without token ids do not count.
     """
     known = frozenset(modules)
     return [_penalised(rollout, known, limit, width) for rollout in rollouts]

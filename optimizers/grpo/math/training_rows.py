@@ -65,10 +65,11 @@ def training_rows(
     the members.
 
     `constraint_of`, `adapter_of` and `sampled_of` return the call's grammar, the module's adapter, and the sampler's
-    log-probabilities. Calls for which `is_skipped` is True are left out, and so are groups whose advantages are all 0; with
-    `silent` the latter are rows whose `signal` is False, for losses that count all sampled rows. A row whose own advantage
-    is 0 is kept where others of its group are not 0: it moves nothing, but counts in the size of the loss. `agents` are the
-    modules whose members are turns.
+    log-probabilities. Calls for which `is_skipped` is True are left out, and so are groups whose advantages are all 0;
+    with `silent` the latter are rows whose `signal` is False, for losses that count all sampled rows. A row whose own
+    advantage is 0 is kept where others of its group are not 0: it moves nothing, but counts in the size of the loss.
+    `agents` are the modules whose members are turns. The rows of one member share a `run` where it is a whole run
+    (`level: trajectory`) or an agent's turns.
     """
     return [
         Row(
@@ -106,11 +107,12 @@ def token_weights(
 ) -> list[float]:
     """Return for each row the weight of each of its tokens: the loss of a step is the sum over all tokens of weight * loss.
 
-    `dapo`, `bnpo` and `cispo` take the mean over all tokens of the step, `grpo` the mean over replies of the mean over a
-    reply's tokens, and `dr_grpo` the sum over tokens divided by `rows * reply_limit` (arXiv 2503.20783). Rows with the same
-    `run` are parts of one member: all losses but `dr_grpo` take the mean over members of the mean over the tokens of a
-    member. Where only some rows have a `run`, as where one of several modules is an agent, these count by their share of
-    all tokens.
+    `dapo`, `bnpo` and `cispo` take the mean over all tokens of the step, `grpo` the mean over replies of the mean over
+    a reply's tokens, and `dr_grpo` the sum over tokens divided by `rows * reply_limit` (arXiv 2503.20783). Rows with
+    the same `run` are parts of one member: all losses but `dr_grpo` take the mean over members of the mean over the
+    tokens of a member. Where only some rows have a `run`, as where one of several modules is an agent, the rows without
+    one together weigh (but for `grpo`) their share of all tokens, and the members divide the rest equally. Without rows
+    the list is empty.
 
     `weighting="modules"` then scales the weights so that each module has the same share of the whole.
     """

@@ -23,8 +23,8 @@ class Adapter:
     """An adapter in training: its name, the id of its LM (`lm`), the modules whose replies train it (`tuned`), and
     those that use it (`answered`).
 
-    `start` is the adapter that it begins as (None: a new one), and `section` says whether the spec names it under the
-    LM or under a module.
+    `start` is the adapter that it begins as (None: a new one), and `section` is the part of the spec that names it:
+    `lms`, under its LM, or `modules`, under each of the tuned ones.
     """
 
     name: str

@@ -81,14 +81,15 @@ async def probe(
 
 
 async def measure(runs: Runs, config: Config, top: float, width: Width) -> dict[str, Any]:
-    """Compare greedy runs with runs sampled at each temperature; return the measurements as plain values: `rows` (with a
-    greedy score), `rollouts`, `greedy` (the mean reward), `solved` (all greedy runs have the reward `top`), `tried` (a list,
-    one entry a temperature), `temperature` (that taken) and `levels` (the distinct rewards seen).
+    """Compare greedy runs with runs sampled at each temperature; return the measurements as plain values: `rows` (with
+    a greedy score), `rollouts`, `greedy` (the mean reward), `solved` (all greedy runs have the reward `top`), `tried`
+    (a list with a dictionary for each temperature: `temperature`, `mean`, `best`, `with_signal`, `above_greedy`,
+    `cut`), `temperature` (that taken) and `levels` (the distinct rewards seen).
 
-    With `temperature: auto` the temperatures of TEMPERATURES (1.0, 0.8, 0.6, 0.4) are tried down to the first at which a
-    sample is better than greedy on ENOUGH (0.2) of the rows, which is taken; where none is, the one with most such rows.
-    Else only the temperature of `config` is tried. `top` is the highest reward, `width` returns the width of the reward's
-    range.
+    With `temperature: auto` the temperatures of TEMPERATURES (1.0, 0.8, 0.6, 0.4) are tried down to the first at which
+    a sample is better than greedy on ENOUGH (0.2) of the rows, which is taken; where none is, the one with most such
+    rows, of equal ones the highest. Else only the temperature of `config` is tried. `top` is the highest reward,
+    `width` returns the width of the reward's range.
     """
     greedy = _by_row((await runs(0.0, 1)).rollouts)
     tried: list[dict[str, Any]] = []

@@ -87,7 +87,8 @@ class Wave:
     """Runs that are in no group, by teacher."""
 
     def by_signal(self, width: Width = unit) -> tuple[list[int], list[int]]:
-        """Return the examples whose runs differ in reward, and the examples whose runs do not, each in their order.
+        """Return the examples whose runs, those of teachers too, differ in reward (where modules follow rewards of
+        their own, in that of any module), and the examples whose runs do not, each in the order of the rollouts.
         `width` returns the width of the range of a module's reward."""
         runs: dict[int, list[Rollout]] = {}
         for rollout in self.rollouts:
@@ -102,8 +103,9 @@ def _differ(runs: Sequence[Rollout], width: Width) -> bool:
 
 
 def of_examples(waves: Sequence[Wave], most: int, width: Width = unit) -> Wave:
-    """Return several waves joined to one, with the rollouts of at most `most` examples, those with signal first, and without
-    `skipped_runs`. `width` returns the width of the range of a module's reward."""
+    """Return several waves joined to one, with the rollouts of at most `most` examples, those with signal first, all
+    runs `lost` in them, and without `skipped_runs`. No two of the waves have an example in common. `width` returns the
+    width of the range of a module's reward."""
     split = [wave.by_signal(width) for wave in waves]
     order = [example for with_signal, _ in split for example in with_signal]
     order += [example for _, without in split for example in without]
@@ -143,10 +145,11 @@ async def collect(
     """Sample a wave: run the program `rollouts` times on each of `examples` (indices of `rows`), all at once, and score
     every run.
 
-    `params` of modules override their own. A run that fails by itself (`lmprog.blame`) ends there, and all its calls
-    have the reward `format_failure`; an unreadable reply is not asked for again. `clock` counts the time in which any
-    run is scored as `score` (None: nothing counts). Raises ProviderError where outages ended all runs, and MetricFailed
-    where the metric raised in all of them. All draws follow from `seed`.
+    `params` of modules override their own. A run that fails by itself (`lmprog.blame`) ends there; all its calls have
+    the reward `format_failure`, and so have those of a run whose metric raises; an unreadable reply is not asked for
+    again. `clock` counts the time in which any run is scored as `score` (None: nothing counts). Raises ProviderError
+    where outages ended all runs, MetricFailed where the metric raised in all of them, and BudgetExceeded. All draws
+    follow from `seed`.
     """
     options = RunOptions(seed=seed, module_params=params, retry=False)
     runs = await run_each(program, rows, examples, scorer, range(rollouts), options, clock=clock)

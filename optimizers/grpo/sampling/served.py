@@ -75,7 +75,8 @@ class Served:
 
     async def show(self, step: int, save: Callable[[Adapter, Path], None]) -> Mapping[Adapter, AdapterReference]:
         """Load the weights after `step` on the servers, and return the references by which requests name them, by
-        adapter. The second call for a step only returns them.
+        adapter. Older weights are unloaded first, but for those of the last `staleness` steps. The second call for a
+        step only returns the references.
 
         `save(adapter, folder)` writes an adapter into a folder. Raises ProviderError where a server does not load
         one.

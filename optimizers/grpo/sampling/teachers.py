@@ -52,8 +52,8 @@ class Teacher:
 
 
 def teachers_of(program: Program, config: Config) -> list[Teacher]:
-    """Return the teachers that the options name, in that order, with their rollouts numbered after those of the program and
-    of the teachers before; empty where there are none."""
+    """Return the teachers that the options name, in that order, with their rollouts numbered after those of the program
+    and of the teachers before; empty where there are none. Their specs were compiled with that of `program`."""
     found, first = [], config.rollouts
     for teacher in config.teachers:
         found.append(Teacher(teacher.program, beside(program, teacher.program), teacher.rollouts, first))
@@ -96,8 +96,8 @@ class Teachers:
         example and rollout number the program whose prompts go with a rollout. `clock` times scoring (None: nothing does);
         draws follow from `seed`.
 
-        Raises what `own` raises; and until a teacher has had a scored run ProviderError where outages end all its runs,
-        MetricFailed where the metric raises in all.
+        Raises what `own` raises, and BudgetExceeded; and until a teacher has had a scored run ProviderError where
+        outages end all its runs, MetricFailed where the metric raises in all.
         """
         # What answers in this process waits: else who shares a batch would follow from how fast an API is.
         apart = [teacher for teacher in self.teachers if not self._runs_here(teacher)]
@@ -170,10 +170,10 @@ class Teachers:
         """Return a call of a teacher's module as a call of the same module of `prompt_program`; `teacher` is the
         teacher's plan.
 
-        It has the prompt of `prompt_program`, and the reply in tokens of the model in training. The reply is unchanged
-        where the module reads the same outputs in it without repairs, and so are its token ids where it was sampled
-        from the same model; else, and where there is no reply (`text` is None), the outputs are written as in a demo of
-        the module.
+        It has the prompt of `prompt_program`, and the reply in tokens of the model in training, without
+        log-probabilities. The reply is unchanged where the module reads the same outputs in it without repairs, and so
+        are its token ids where it was sampled from the same model; else, and where there is no reply (`text` is None),
+        the outputs are written as in a demo of the module.
 
         Raises Unfit for a reply that the program in training could not give: one that is longer than `max_tokens`, that
         goes on after an end token, that is read as other outputs, or that the grammar of a constrained module does not

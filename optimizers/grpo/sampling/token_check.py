@@ -48,9 +48,10 @@ def drop_untrainable(
     """Drop the LM calls, of modules in `readers`, that cannot be trained; return the rollouts and the number of calls
     dropped.
 
-    `readers` has the local tokenizer by module, `models` the name of the trained model. Calls of sub-programs and without a
-    reply (`text` None) are kept, and so are teachers' replies, which are in the trained model's tokens already. Raises
-    LmprogError where calls were dropped and not one can be trained.
+    `readers` has the local tokenizer by module, `models` the name of the trained model. Calls of sub-programs and
+    without a reply (`text` None) are kept, and so are teachers' replies, which are in the trained model's tokens
+    already. A rollout may be left without calls. Raises LmprogError where calls were dropped and not one can be
+    trained.
     """
     kept, refused, fit = [], [], 0
     for rollout in rollouts:

@@ -34,7 +34,8 @@ Allowed = NDArray[numpy.int32]
 
 def passes(model: Any, sequences: Sequence[Sequence[int]], cap: int) -> list[list[int]]:
     """Divide sequences into forward passes of at most `cap` tokens (a longer sequence goes alone); return the indices
-    of each pass. `model` is a causal LM of transformers."""
+    of each pass. Tokens that sequences share count once where `shares_prefixes`; else padding counts too. `model` is a
+    causal LM of transformers."""
     return list(split(sequences, cap) if shares_prefixes(model) else _even(sequences, cap))
 
 
@@ -46,7 +47,7 @@ def logprobs(
     allowed: Sequence[Allowed | None],
 ) -> list[tuple[Tensor, Tensor]]:
     """Return for each sequence s the log-probabilities and the entropies (T,) of its last T = `replies[s]` tokens, by
-    one pass.
+    one pass. Gradients flow through the log-probabilities alone.
 
     `temperatures` and `allowed` (the tokens that a grammar allowed, None: all) are those that the replies were sampled
     with. `model` is a causal LM of transformers.
@@ -236,7 +237,7 @@ class _Picked(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradient of the logits (U, V), from that of the log-probabilities (M,).
+        """Return the gradient of the logits (U, V), from that of the log-probabilities (M,); the entropies have none.
 
         d log p[token] / d logits[v] = ((v == token) - p[v]) / temperature. Summed over the tokens of one distribution, the
         second part is p times the sum of their gradients, so p is computed once for all of them.

@@ -6,8 +6,9 @@ from collections.abc import Callable, MutableMapping, Sequence
 
 
 class PassMetrics:
-    """The merging of the values that TRL measures in each pass of a step into one value for the step. TRL appends them to
-    lists by metric, `measured`; values that stood there before are left alone.
+    """The merging of the values that TRL measures in each pass of a step into one value for the step; one is made for
+    each step, before its first pass. TRL appends them to lists by metric, `measured`; values that stood there before
+    are left alone.
     """
 
     def __init__(self, measured: MutableMapping[str, list[float]]) -> None:
@@ -22,8 +23,9 @@ class PassMetrics:
         self._tokens.append(tokens)
 
     def join(self) -> None:
-        """Replace each metric's values in `measured` by their mean weighted by tokens; by the smallest or largest for names
-        ending in `_min` or `_max`. A metric without a value of every pass stays as it is.
+        """Replace each metric's values of this step in `measured` by one: their mean weighted by tokens (0.0 without
+        tokens), or the smallest or largest for names ending in `_min` or `_max`. A metric without a value of every pass
+        stays as it is.
         """
         for name, values in self._measured.items():
             of_passes = values[self._before.get(name, 0) :]

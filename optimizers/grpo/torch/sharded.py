@@ -52,7 +52,7 @@ class TrainedCopy(TrainedAdapters):
 
     def forward(self, adapter: int, *, reference: bool = False, **inputs: Any) -> Any:
         """Return the model's output, as `TrainedAdapters` does; of a model whose weights are all trained there is no
-        reference.
+        reference, and none may be asked for.
         """
         if not self._all:
             return super().forward(adapter, reference=reference, **inputs)
@@ -101,8 +101,8 @@ class TrainedCopy(TrainedAdapters):
 
 
 def sharded(model: Any, name: str) -> Any:
-    """Return a copy of a peft model with its adapter `name` alone, whose weights are divided among all processes, with the
-    values that the first one has.
+    """Return a copy of a peft model with its adapter `name` alone, whose weights are divided among all processes, with
+    the values that the first one has; called in all of them.
 
     Where `name` is empty it is a model of transformers; the copy's weights are then in fp32, and are gathered in the number
     format of the model.
@@ -157,14 +157,16 @@ def whole(value: Any) -> Any:
 
 
 def part(value: Tensor, like: Tensor) -> Tensor:
-    """Return this process's part of a value that all processes have whole, divided as `like` is."""
+    """Return this process's part of a value that all processes have whole, divided as `like` is; the value itself where
+    `like` is not shared."""
     if not isinstance(like, DTensor):
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
 def whole_state(optimizer: Any) -> dict[str, Any]:
-    """Return the state of an optimizer with whole tensors, as where nothing is shared; called in all processes."""
+    """Return the state of an optimizer with whole tensors in main memory, as where nothing is shared; called in all
+    processes, and returned in each."""
     state: dict[str, Any] = optimizer.state_dict()
     moments = {
         place: {name: whole(value).cpu() if isinstance(value, Tensor) else value for name, value in own.items()}

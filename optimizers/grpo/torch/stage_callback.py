@@ -66,7 +66,8 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
 
 
 class AfterUpdate(TrainerCallback):  # type: ignore[misc]
-    """The callback after each update, in every process and before what the step is scored and logged by."""
+    """A callback that calls `updated` of `trained` after each update, in every process, before the step is scored and
+    logged."""
 
     def __init__(self, trained: TrainedAdapters) -> None:
         self._trained = trained

@@ -56,7 +56,8 @@ class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
             self._let_learn()
 
     def peft_model(self, adapter: int) -> Any:
-        """Return the peft model that holds adapter number `adapter`."""
+        """Return the peft model that holds adapter number `adapter`; where all weights are trained, the model of
+        transformers."""
         return self._adapters[adapter][0]
 
     def _is_fast(self, model: Any, name: str, context: Any) -> bool:
@@ -77,7 +78,8 @@ class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
         average_gradients(weight for _, weight in self.trained_weights())
 
     def whole_weights(self) -> Mapping[str, Tensor]:
-        """Return the values of the weights in training by name; called in all processes."""
+        """Return the values of the weights in training by name, no copies: they change with the weights. Called in all
+        processes."""
         return {name: weight.detach() for name, weight in self.trained_weights()}
 
     def set_weights(self, values: Mapping[str, Tensor]) -> None:
@@ -110,8 +112,8 @@ def recomputed(model: Any) -> Iterator[None]:
 
 
 class OneAdapter:
-    """A model, callable as those of transformers, with adapter number `adapter` of `trained`; with `reference` the base
-    model alone.
+    """A model, callable as those of transformers, with adapter number `adapter` of `trained`, or with `reference` its
+    base model alone; other attributes are those of the peft model.
     """
 
     def __init__(self, trained: TrainedAdapters, adapter: int, reference: bool = False) -> None:

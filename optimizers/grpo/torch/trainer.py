@@ -66,8 +66,8 @@ def _unconstrained(row: Row) -> Any:
 
 
 class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
-    """TRL's GRPOTrainer on the training rows that `collect(step)` returns for each step; a step without rows changes
-    nothing.
+    """TRL's GRPOTrainer on the training rows that `collect(step)` returns for each step; a step without rows changes no
+    weight, but counts as a step.
     """
 
     def __init__(

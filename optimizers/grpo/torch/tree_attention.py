@@ -155,14 +155,15 @@ class _Piece:
 
     @staticmethod
     def of(asking: Tensor, asked: Tensor, hidden: Tensor | None) -> _Piece:
-        """Build a piece."""
+        """Return a piece of these nodes and what they attend to, as its fields of the same names say."""
         flat = asking.flatten()
         repeated = int((flat == flat[-1]).sum()) - 1
         seen = torch.ones(asked.shape, dtype=torch.bool) if hidden is None else ~hidden.all(1)
         return _Piece(asking, asked, hidden, flat[: len(flat) - repeated], torch.nonzero(seen.flatten()).squeeze(1))
 
     def run(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
-        """Return the attention output (n, heads, D) and the log-sum-exp (n, heads) of the scores."""
+        """Return the attention output (n, heads, D) and the log-sum-exp (n, heads) of the scores, of the nodes that
+        ask, from query, key and value of all N nodes."""
         asking, keys, values = self._asking(query, key), self._asked(key), self._asked(value)
         mask = self._mask(query, key)
         output = torch.empty(asking.shape)

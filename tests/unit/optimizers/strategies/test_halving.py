@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmprog.optimizers.run_counts import halving_runs
+from lmprog.optimizers.run_counts import halving_runs, number
 from lmprog.optimizers.strategies.halving import Halving
 
 
@@ -22,3 +22,9 @@ def test_rungs_end_at_all_rows_and_the_count_of_runs_is_that_of_running_them(row
         scored[:count] = [upto] * count
     assert halving_runs(rows, first, last, candidates) == sum(scored)
     assert candidates < last or scored.count(rows) >= min(last, candidates)
+
+
+def test_an_option_that_is_no_number_counts_as_left_out() -> None:
+    for value in (True, "4", 4.0, None, -1):
+        assert number({"trials": value}, "trials", 24) == 24, value
+    assert number({"trials": 4}, "trials", 24) == 4

@@ -31,6 +31,7 @@ class Notebook:
     def __init__(self) -> None:
         type(self).made = self
         self.said: list[tuple[Any, ...]] = []
+        self._maybe_fail("__init__")
 
     def begin(self, program: str, name: str, params: Any, kept: str | None) -> str:
         self._maybe_fail("begin")
@@ -106,6 +107,9 @@ def test_a_tracker_that_cannot_begin_is_refused_before_anything_is_asked(
     monkeypatch.setattr(Notebook, "failing", "begin")
     with pytest.raises(UsageError, match="mlflow takes no reports: ConnectionError: no server; start it"):
         optimized(write_spec, tmp_path / "run")
+    monkeypatch.setattr(Notebook, "failing", "__init__")  # as MLflow's client, for an address that it cannot read
+    with pytest.raises(UsageError, match="mlflow takes no reports: ConnectionError: no server; start it"):
+        optimized(write_spec, tmp_path / "none")
     monkeypatch.setattr(trackers, "require", require)
     monkeypatch.setattr(extras, "is_installed", lambda name: name != "mlflow")
     with pytest.raises(UsageError, match=r"needs the extra 'mlflow' .*pip install 'lmprog\[mlflow\]'"):
