@@ -26,8 +26,9 @@ MOST = 10**15
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A step that calls a module: the program that it is in (`plan`), the `module`, its `call`, and the most LM calls that
-    it makes in one run (`times`), those of an agent's turns, of loops and of retries included.
+    """A step that calls a module: the program that it is in (`plan`), the `module`, its `call`, and the most LM calls
+    that it makes in one run (`times`), those of an agent's turns, of loops and of retries (of the step and of
+    unreadable replies) included.
     """
 
     plan: Plan
@@ -41,8 +42,9 @@ class Site:
 
 @dataclass
 class Bounds:
-    """The worst case of one run of a program, as `bounds` counts it: LM calls by module, tokens, US dollars (None: unknown)
-    and calls of tools that write, with one call for each turn of an agent but the last.
+    """The worst case of one run of a program, as `bounds` counts it: LM calls by module (`calls`), tokens of prompts
+    and of replies, US dollars (`usd`; None: unknown) and calls of tools that write (`writes`), with one call for each
+    turn of an agent but the last. Modules and tools of a sub-program are named `<step>.<id>`.
 
     Prompt tokens are estimated from characters; an argument of unknown length counts as long as a reply. A reply counts
     `max_tokens`, or 256 where an LM sets none. `sites` are the call sites.

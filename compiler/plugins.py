@@ -40,8 +40,8 @@ def names(group: str) -> Iterable[str]:
 
 
 def plugin(group: str, name: str, kind: type[T], key: str) -> T | None:
-    """Return the record of type `kind` that another package registers as `name` in an entry-point group; None where none
-    does.
+    """Return the record of type `kind` that another package registers as `name` in an entry-point group; None where
+    none does. Each import is tried once a process.
 
     `key` is the attribute of the record that must equal `name`. Raises PluginFailed where the record cannot be used.
     """

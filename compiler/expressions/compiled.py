@@ -84,7 +84,8 @@ def parsed(text: str, type: Type = UNKNOWN, place: str = "") -> Expression:
 
 def literal(value: Any, type: Type | None = None, place: str = "") -> Expression:
     """Return the Expression that has a plain value; lists and mappings in it may hold Expressions, which are evaluated
-    with it. `type` None: the type of the value. `place` is its place as text."""
+    with it. `type` None: the type of the value, in which an Expression counts as UNKNOWN. `place` is its place as
+    text."""
     found: set[tuple[str, ...]] = set()
     run = _literal_run(value, found)
     kind = type if type is not None else type_of(value)

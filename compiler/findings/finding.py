@@ -208,7 +208,8 @@ class Report:
             if name not in self.own:
                 continue
             text = self.sources[name].line(number) or ""
-            column = text.index("#") + 1
+            comment = _IGNORE.search(text)
+            column = comment.start() + 1 if comment is not None else 1
             unused = [code for code, used in codes.items() if not used]
             if codes and not unused:
                 continue

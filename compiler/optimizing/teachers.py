@@ -41,7 +41,8 @@ def read_teachers(draft: Draft, entries: Iterator[Node]) -> dict[str, Plan]:
 
 def check(draft: Draft, plan: Plan, optimize: Optimize, entries: Iterator[Node]) -> None:
     """Report teachers (of the stages `entries`) whose inputs, outputs or tuned modules do not fit those of the program
-    `plan`, so that nothing can be learnt from them. `optimize` has their plans and what is tuned.
+    `plan`, so that nothing can be learnt from them: LMP203, and LMP701 for an agent whose weights cannot be learnt.
+    `optimize` has their plans and what is tuned.
     """
     for program, tuned in named(entries):
         teacher = optimize.teachers.get(str(program.plain()))

@@ -38,8 +38,8 @@ def read_file(path: Path, texts: Collection[str] = ()) -> Iterator[Row]:
     """Yield the rows of a file as mappings by column; its ending (jsonl, ndjson, csv, tsv, parquet) decides the format.
     Blank lines are passed over. Raises RowsError for a file or row that cannot be read, when it is reached.
 
-    A column of a csv or tsv file is read as numbers where all of its values are written as numbers, except the columns in
-    `texts`; else its values are texts. NaN and infinity of a parquet file are null.
+    A column of a csv or tsv file is read as numbers where all of its values are written as numbers, except the columns
+    in `texts`; else its values are texts, an empty field an empty one. NaN and infinity of a parquet file are null.
     """
     note(path)
     ending = path.suffix.lower()

@@ -31,7 +31,7 @@ SPLITS = ("train", "dev", "test")
 
 def read_data(draft: Draft) -> dict[str, Split]:
     """Return the data splits by name, those under `fractions` included; no rows are read. A file that is absent gets a
-    finding where `optimize` or a test needs its split."""
+    finding where `optimize` or a test needs its split, which is returned all the same."""
     node = draft.root.map("data")
     if node is None:
         return {}

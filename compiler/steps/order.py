@@ -13,7 +13,7 @@ def in_order(draft: Draft, steps: dict[str, Step]) -> tuple[Step, ...]:
     """Return the steps of one level, given by id in the file's order, each with its edges in `after`, ordered so that a
     step comes behind all that it reads or needs, and else as in the file.
 
-    Circles are reported; their steps, and those that wait for them, stand at the end in the file's order.
+    Circles are reported (LMP207); their steps, and those that wait for them, stand at the end in the file's order.
     """
     linked = {id: replace(step, after=_before(step, steps)) for id, step in steps.items()}
     waiting = {id: set(step.after) for id, step in linked.items()}

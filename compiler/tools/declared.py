@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def read_tools(draft: Draft, types: TypeReader) -> dict[str, Tool]:
     """Return the tools of the program by id; an MCP server with all its tools gives one for each, `<id>.<tool>`.
 
-    Mistakes become findings of the draft, in which tools and servers whose parameters are not all known are noted too.
-    `types` reads the types that are declared there.
+    Mistakes become findings of the draft, in which tools and servers whose parameters are not all known are noted too;
+    a tool with mistakes is returned all the same. `types` reads the types that are declared there.
     """
     node = draft.root.map("tools")
     found: dict[str, Tool] = {}

@@ -256,8 +256,9 @@ def _unwrapped(result: Type) -> Type:
 
 
 def described_tool(name: str, described: Mapping[str, Any]) -> Tool:
-    """Return the tool `name` as its MCP server describes it, with parameters and result from its schemas, to be shown to
-    people; it cannot be called, since it has no options."""
+    """Return the tool `name` as its MCP server describes it, with parameters and result from its schemas (`json`
+    without one for the result), to be shown to people; it writes unless it says that it only reads. It cannot be
+    called, since it has no options."""
     found = _of_tool(described)
     effects: Literal["read", "write"] = "read" if found.reads else "write"
     return Tool(name, "mcp", None, {}, "result", found.result, found.parameters, effects=effects, about=found.about)

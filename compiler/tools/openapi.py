@@ -78,7 +78,12 @@ def _named(reference: str, document: Mapping[str, Any]) -> Any:
 
 
 def _item(found: Any, key: str) -> Any:
-    return found[int(key)] if isinstance(found, list) and key.isdecimal() and int(key) < len(found) else None
+    # Python reads no number of more than 4300 digits.
+    return (
+        found[int(key)]
+        if isinstance(found, list) and re.fullmatch("[0-9]{1,9}", key) and int(key) < len(found)
+        else None
+    )
 
 
 def argument(name: object) -> str:

@@ -54,7 +54,8 @@ def declared(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Declare
     """Return the parameters and result of the http tool `id`, from its own keys or from the OpenAPI description that it
     names; mistakes become findings. `node` is what is below `http`, and `types` reads the types that are declared there.
 
-    Without `inputs` or `openapi` the parameters are not known, and the result is `json` where no `output` is written.
+    Without `inputs` or `openapi` the parameters are not known, and the result is `json` where no `output` is written;
+    where the description has no such operation, neither is known.
     """
     result = written_result(types, id, node)
     if node.get("openapi") is not None:

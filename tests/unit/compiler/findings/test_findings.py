@@ -195,3 +195,8 @@ def test_a_finding_marks_characters_and_not_bytes(tmp_path: Path) -> None:
 
 def test_the_title_of_a_code_in_small_letters_is_that_of_the_code() -> None:
     assert title("lmp203") == title("LMP203") != "LMP203"
+
+
+def test_an_unused_ignore_is_placed_at_its_comment(tmp_path: Path) -> None:
+    line = 'outputs: {a: "#1", b: "${{ inputs.text }}"}  # lmprog: ignore LMP204'
+    assert places(tmp_path, f"{BARE}{line}\n") == [("LMP202", 4, line.index("# lmprog") + 1)]

@@ -102,3 +102,9 @@ def test_no_damage_to_a_description_is_a_traceback(by: Any) -> None:
 def test_no_damage_to_a_description_is_a_traceback_of_the_check(tmp_path: Path, by: Any) -> None:
     for path in paths(DOCUMENT):
         compiled(tmp_path, damaged(path, by))
+
+
+def test_a_reference_to_an_item_of_a_number_too_long_to_read_leads_nowhere() -> None:
+    document = {"a": [{"type": "string"}]}
+    assert resolve({"$ref": "#/a/0"}, document) == {"type": "string"}
+    assert resolve({"$ref": "#/a/" + "1" * 5000}, document) == {}
