@@ -100,11 +100,11 @@ def optimize(
     does everything but the training of weights, in which the others help, and all return the same result. With `fsdp`
     they share the weights too (FSDP), each a part of them.
 
-    Raises SpecError where the spec is wrong; UsageError where there is no run to continue or `run_dir` holds another
-    one, for a run that was begun from other rows, code or texts, and for refused tools; WriterLocked while another
-    process is running the same optimization; RowsError where data cannot be read; MissingExtra for a package that a
-    stage needs; MetricFailed where the metric raises in all runs of the program as written; and ProviderError where
-    outages leave nothing to score.
+    Raises SpecError where the spec is wrong; UsageError where there is no run to continue, where `run_dir` holds one
+    that is not to be continued, for a run that was begun with another seed or from another program, rows, code or
+    texts, and for refused tools; WriterLocked while another process is running the same optimization; RowsError where
+    data cannot be read; MissingExtra for a package that a stage needs; MetricFailed where the metric raises in all runs
+    of the program as written; and ProviderError where outages leave nothing to score.
     """
     from lmprog.optimizers import processes
     from lmprog.optimizers.grpo.sampling.adapters import refuse_several
