@@ -41,8 +41,8 @@ class StepTypes:
         return [*self.own, *(self.outer.ids() if self.outer else [])]
 
     def loop_around(self, id: str) -> str | None:
-        """Return the id of the loop, of this level or one around it, among whose own steps the step `id` is, so that it
-        cannot be read from here; None where it is in no such loop."""
+        """Return the id of the loop, of this level or one around it, among whose own steps the step `id` is, for the message
+        about a step that cannot be read from here; None where it is in no such loop."""
         found = self.inner.get(id)
         return found if found or self.outer is None else self.outer.loop_around(id)
 
