@@ -24,7 +24,7 @@ MAX_NAME = 150
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option `--lmprog` to pytest."""
+    """Add the option `--lmprog` to pytest: `replay` (the default), `record` or `live`."""
     parser.getgroup("lmprog").addoption(
         "--lmprog",
         choices=("replay", "record", "live"),
@@ -36,12 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def lmprog_program(request: pytest.FixtureRequest) -> Iterator[Callable[..., Program]]:
-    """Yield a function that loads a program, with the arguments of `lmprog.load`; a relative path starts at the folder of
-    the test.
+    """Yield a function that loads a program, with the arguments of `lmprog.load`; a relative path starts at the folder
+    of the test.
 
-    The calls of LMs and tools, judges included, are answered from `cassettes/FILE/TEST.jsonl` beside the test. A call that
-    it does not hold fails the test; where there is no such file, loading raises UsageError. With `pytest --lmprog=record`
-    they are made and written there, with `live` only made.
+    The calls of LMs and tools, judges included, are answered from `cassettes/FILE/TEST.jsonl` beside the test (FILE
+    without `.py`). A call that it does not hold fails the test, one that is not made does not; where there is no such
+    file, loading raises UsageError. With `pytest --lmprog=record` they are made, and written there in place of earlier
+    ones when the test ends, also if it fails (a call without a reply fails it, and nothing is written); with `live`
+    they are only made.
     """
     mode = request.config.getoption("--lmprog")
     cassette = cassette_of(request.node)

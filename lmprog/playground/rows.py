@@ -39,7 +39,8 @@ class _Reading:
 class RowsReader:
     """Reads each data split once, in a thread, and again when its declaration or its file has changed.
 
-    `arrived` is called, in the thread, when a reading that took longer than PATIENCE (2 seconds) has ended.
+    `arrived` is called without arguments, in the thread, when a reading that took longer than PATIENCE (2 seconds) has
+    ended, also by an error.
     """
 
     def __init__(self, arrived: Callable[[], None]) -> None:
@@ -48,8 +49,9 @@ class RowsReader:
         self._readings: dict[str, _Reading] = {}
 
     def rows(self, plan: Plan, split: str) -> Rows:
-        """Return the rows of a split of `plan`, after at most PATIENCE (2) seconds. Raises StillReading while they are still
-        being read, and LmprogError where they cannot be read."""
+        """Return the rows of a split of `plan`, after at most PATIENCE (2) seconds. Raises StillReading while they are
+        still being read, LmprogError where they cannot be read (until `retry`, or a change of the file), and KeyError
+        for a split that `plan` does not have."""
         reading = self._reading(plan, split)
         if not reading.done.wait(PATIENCE):
             raise StillReading(f"the rows of {split} are still being read")
@@ -58,7 +60,8 @@ class RowsReader:
         return reading.rows
 
     def retry(self) -> None:
-        """Forget the splits that could not be read, so that the next `rows` reads them again."""
+        """Forget the splits that could not be read, so that the next `rows` reads them again. Readings in progress go
+        on."""
         with self._lock:
             self._readings = {name: one for name, one in self._readings.items() if one.error is None}
 

@@ -30,12 +30,14 @@ BETWEEN = 0.15
 
 @dataclass(frozen=True)
 class KeptRun:
-    """A run on the page, in progress or ended: its number (from 1), whether its LMs are `fake`, the row or inputs that it is
-    `of`, the time of day at which it `began`, its `state`, and its error (None: none).
+    """A run on the page as it stands at a moment, in progress or ended: its number (from 1), whether its LMs are
+    `fake`, the row or inputs that it is `of`, the time of day at which it `began` (both as text), its `state`
+    (`at work`, `ended`, `failed` or `stopped`), and its error (None: none).
 
-    `steps` has a text for each call that has ended, `replies` the texts being written by path, `outputs` and `scores` are texts
-    by name, `calls` its LM and tool calls when it has ended, and `facts` a text of calls, tokens, cost and time. With `hidden`,
-    texts that private values may reach are left out.
+    `steps` has a text for each call that has ended, `replies` the texts being written by path, `outputs` and `scores`
+    are texts by name, `calls` its LM and tool calls when it has ended (empty before, and where it was stopped or
+    raised), and `facts` a text of calls, tokens, cost and time. With `hidden`, texts that private values may reach are
+    left out.
     """
 
     number: int
@@ -59,9 +61,9 @@ class KeptRun:
 
 @dataclass(frozen=True)
 class RunOf:
-    """The inputs of a run: as values by name, with the number of the row, from which seeds are derived, and in `words` for
-    the page. `columns` are all columns of the data row, for metrics (None: the inputs are no row of the data, so that the
-    run is not scored)."""
+    """The inputs of a run: as values by name, with the number of the row (0 without rows), from which seeds are
+    derived, and in `words` for the page. `columns` are all columns of the data row, for metrics (None: the inputs are
+    no row of the data, so that the run is not scored)."""
 
     inputs: Mapping[str, Any]
     row: int
@@ -99,15 +101,15 @@ class Runs:
 
     @property
     def last(self) -> list[KeptRun]:
-        """The last runs that have ended, two at most, the newest first."""
+        """The last runs that have ended, failed or been stopped, two at most, the newest first."""
         return list(reversed(self._kept))
 
     def start(self, program: Program, asked: RunOf, fake: bool, hide: bool) -> int:
-        """Start a run of `program` on the inputs `asked` in a thread, and return its number. Raises Busy while another is in
-        progress.
+        """Start a run of `program` on the inputs `asked` in a thread, and return its number. Raises Busy while another
+        is in progress.
 
-        With `fake` the LMs are fakes, and so are tools that write. With `hide`, everything that may hold private values of the
-        program is left out of the page.
+        With `fake` the LMs are fakes, and so are tools that write; else both are real. A failure of the run is kept
+        with it (`last`). With `hide`, everything that may hold private values of the program is left out of the page.
         """
         with self._lock:
             if self.current is not None:
@@ -124,7 +126,7 @@ class Runs:
         return self._count
 
     def stop(self) -> None:
-        """Cancel the run in progress, if any."""
+        """Cancel the run in progress, if any, without waiting for its end."""
         with self._lock:
             self._stopping = True  # for a run that has not begun yet
             if self._stop is not None:
@@ -236,8 +238,9 @@ def _of_defect(error: Exception, hide: bool) -> str:
 
 
 def compared(before: KeptRun, after: KeptRun) -> list[Compared]:
-    """Return the scores, outputs and calls of two runs, in this order, each with the lines in which its text differs; what
-    only one run has is compared with an empty text."""
+    """Return the scores, outputs and calls of two runs, in this order, each with the lines in which its text differs;
+    what only one run has is compared with an empty text. Calls are compared by their path, the second at a path with
+    the second, and so on."""
     found = []
     for name in dict.fromkeys([*before.scores, *after.scores]):
         found.append(_compared(f"score {name}", before.scores.get(name, ""), after.scores.get(name, "")))

@@ -22,11 +22,11 @@ from lmprog.state.watching import changes, files_to_watch
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a program's files when they were last read: findings, and the last program that could run (None: none
-    yet).
+    """The state of a program's files when they were last read: findings, and the last program that could run (None:
+    none yet).
 
-    `broken` is True where that program is an earlier version, since the files now hold an error; `defect` says why they
-    could not be compiled at all. `files` are the files to watch, each with its state.
+    `broken` is True where the files now hold an error, so that `program` is an earlier version or None; `defect` says
+    why they could not be compiled at all (None: they were). `files` are the files to watch, each with its state.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -41,10 +41,11 @@ class Snapshot:
 
 
 class Session:
-    """The current snapshot of the program at `spec`, and the number of changes so far, on which the open pages wait.
+    """The current snapshot of the program at `spec` (empty until `refresh` is called), and the number of changes so
+    far, on which the open pages wait.
 
-    `lms` are models by LM id and `overrides` values by dotted key, as on the command line. With `imports` False no code of the
-    program is imported, and nothing outside of its checkout or folder is read.
+    `lms` are models by LM id and `overrides` values by dotted key, as on the command line. With `imports` False no code
+    of the program is imported, and nothing outside of its checkout or folder is read.
     """
 
     def __init__(self, spec: Path, lms: Mapping[str, str], overrides: Mapping[str, Any], imports: bool = True) -> None:
@@ -56,10 +57,10 @@ class Session:
         self.rows = RowsReader(self._on_rows)
 
     def refresh(self, changed: Collection[Path] = ()) -> None:
-        """Compile the program's files as they are now into a new snapshot, and count a change. Python modules among the files
-        `changed` are imported anew, and LMs that are declared as before are kept.
+        """Compile the program's files as they are now into a new snapshot, and count a change. Python modules among the
+        files `changed` are imported anew, and LMs that are declared as before are kept.
 
-        Where the files hold an error, the last program that could run is kept, and nothing is raised.
+        Where the files hold an error or cannot be read, the last program that could run is kept, and nothing is raised.
         """
         if self.imports:
             forget(changed)
@@ -97,7 +98,7 @@ class Session:
 
     @property
     def changes(self) -> int:
-        """The number of changes so far."""
+        """The number of changes so far, from 0."""
         return self._changes
 
     def wait(self, seen: int, seconds: float) -> int:

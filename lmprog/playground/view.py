@@ -35,8 +35,8 @@ RENDER_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Asked:
-    """The choice on the page: a data split (None: the first), the number of a row from 0, and the texts typed for inputs, by
-    name."""
+    """The choice on the page: a data split (None: the first), the number of a row from 0, and the texts typed for
+    inputs, by name (the others have the row's values)."""
 
     split: str | None = None
     row: int = 0
@@ -62,9 +62,10 @@ class ShownRequest:
 
 @dataclass(frozen=True)
 class View:
-    """The content of the page for one row: `asked` has the split, the row and what was typed, `spec` is the name of the
-    file, `snapshot` the program as last read. With `show_private` private values are shown too; with `only_fakes` real LMs
-    cannot be run. Properties of inputs, requests and costs need a program (`snapshot.program`)."""
+    """The content of the page for one row: `asked` has the split, the row and what was typed, `spec` is the path of the
+    file as text, `snapshot` the program as last read. With `show_private` private values are shown too; with
+    `only_fakes` real LMs cannot be run. Properties of inputs, requests and costs need a program (`snapshot.program`),
+    and raise AssertionError without one."""
 
     spec: str
     snapshot: Snapshot
@@ -81,7 +82,7 @@ class View:
 
     @property
     def name(self) -> str:
-        """The program's name; without a program that of the file."""
+        """The program's name; without a program `spec`."""
         return self.program.plan.name if self.program is not None else self.spec
 
     @property
@@ -99,7 +100,7 @@ class View:
 
     @cached_property
     def graph(self) -> Graph | None:
-        """The drawing of the program's steps; None without a program."""
+        """The drawing of the program's steps; None without a program, and where it has too many steps (`graph_of`)."""
         return graph_of(self.program.plan) if self.program is not None else None
 
     # the row
@@ -111,7 +112,8 @@ class View:
 
     @cached_property
     def split(self) -> str | None:
-        """The split of the row; None for a program without data."""
+        """The split of the row: the one asked for, or the first where there is no such split; None without a program or
+        data."""
         return self.asked.split if self.asked.split in self.splits else next(iter(self.splits), None)
 
     @cached_property
@@ -127,7 +129,7 @@ class View:
 
     @property
     def count(self) -> int:
-        """The number of rows of the split; 0 where it cannot be read."""
+        """The number of rows of the split; 0 where it cannot be read, or is still being read."""
         return len(self._rows[0])
 
     @property
@@ -137,7 +139,8 @@ class View:
 
     @property
     def of(self) -> str:
-        """A description of the inputs that a run would have, such as the row's number."""
+        """A description of the inputs that a run would have: `row 3 of dev`, `row 3 of dev, with another NAME` where
+        something was typed, or without rows `typed inputs`."""
         place = f"row {self.row} of {self.split}" if self.count else "typed inputs"
         changed = [name for name in self.asked.typed if self.program is not None and name in self.program.plan.inputs]
         return f"{place}, with another {', '.join(changed)}" if changed and self.count else place
@@ -149,14 +152,18 @@ class View:
 
     @cached_property
     def inputs(self) -> tuple[dict[str, Any], str | None]:
-        """The inputs for a run by name, those of the row with what was typed, and a sentence on what is wrong with them
-        (None: nothing); where a typed text cannot be read they are the row's."""
+        """The inputs for a run by name, those of the row with what was typed, and a sentence on what is wrong with
+        them, such as a missing one (None: nothing); where a typed text cannot be read they are the row's. The sentence
+        does not quote a value that is `hidden`."""
         assert self.program is not None
         try:
             found = with_typed(self.program.plan, self._given, self.asked.typed)
         except UsageError as error:
             return self._given, str(error)
         wrong = self.program.wrong_inputs(found)
+        for name in self.hidden - set(self.asked.typed):
+            if wrong is not None and wrong.startswith(f"the input {name!r}: "):  # which quotes the value
+                wrong = f"the input {name!r}: its value, which is private, is not of type {self.program.plan.inputs[name].type}"
         # What is typed can stand without rows; where something is missing, their absence is the reason.
         return found, wrong and (self._rows[1] or wrong)
 
@@ -173,7 +180,7 @@ class View:
 
     @property
     def fields(self) -> list[InputField]:
-        """The fields of the form, with the row's values; what was typed is not in them."""
+        """The fields of the form, with the row's values, empty where these are `hidden`; what was typed is not in them."""
         assert self.program is not None
         return fields_of(self.program.plan, self._given, self.hidden)
 
@@ -187,13 +194,14 @@ class View:
 
     @property
     def guarded(self) -> bool:
-        """True if a run of real LMs may bring private values into the texts that the page shows."""
+        """True if a run of real LMs may bring private values into the texts that the page shows, so that they are left
+        out; False with `show_private`."""
         return self.program is not None and not self.show_private and holds_private(self.program.plan)
 
     def run_of(self, real: bool) -> RunOf:
-        """Return the inputs for a run of the real LMs (`real`) or of fakes. For fakes the row's private values are replaced
-        by made-up ones, so that everything can be shown; typed values stay. Without typed inputs they have the row's
-        columns."""
+        """Return the inputs for a run of the real LMs (`real`) or of fakes. For fakes the row's values that are
+        `hidden` are replaced by made-up ones, so that everything can be shown; typed values stay. Without typed inputs
+        they have the row's columns."""
         given = self.inputs[0]
         columns = self._rows[0][self.row] if self.count and not self.asked.typed else None
         return RunOf(given if real else self._open(given), self.row, self.of, columns)
@@ -207,8 +215,8 @@ class View:
 
     @cached_property
     def requests(self) -> tuple[list[ShownRequest], str | None]:
-        """The LM requests of a dry run on the row, with made-up values for private and missing inputs, and a sentence on why
-        some or all are missing (None: none is)."""
+        """The LM requests of a dry run on the row, with made-up values for `hidden` and missing inputs, and a sentence
+        on why some or all are missing (None: none is)."""
         program = self.program
         assert program is not None
         given = self.inputs[0]

@@ -80,7 +80,8 @@ def _seconds(seconds: float) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Return a value for a reader: a text unchanged, anything else as indented JSON."""
+    """Return a value for a reader: a text unchanged, anything else as indented JSON, in which `str` stands for what
+    JSON cannot hold."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 

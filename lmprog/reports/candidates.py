@@ -59,10 +59,10 @@ def changes(stage: StageTree, entry: Entry) -> list[str]:
 
 
 def between(before: Candidate, after: Candidate) -> list[str]:
-    """Return the lines of a unified diff from the instructions, demos and layouts of `before` to those of `after`; a module
-    that `after` does not name is left out.
+    """Return the lines of a unified diff from the instructions, demos and layouts of `before` to those of `after`; a
+    module that `after` does not name is left out.
 
-    For an ensemble they are the changes that each member makes, from empty texts.
+    Where `after` is an ensemble, the changes that each member makes come first, from empty texts.
     """
     lines = []
     for number, modules in enumerate(after.ensemble.get("members", ())):
@@ -98,9 +98,9 @@ def _line(stage: StageTree, entry: Entry) -> Text:
 
 
 def what(entry: Entry) -> str:
-    """Return a short list of the changes that a candidate holds, by module, as `sort: instructions, 4 demos, layout`; of an
-    ensemble the number of programs and how they choose. Empty where it changes no words.
-    """
+    """Return a short list of the changes that a candidate holds, by module, as
+    `sort: instructions, 4 demos; answer: layout`; of an ensemble the number of programs and how they choose. Empty
+    where it changes no words."""
     parts: dict[str, list[str]] = {}
     for module in entry.words.instructions:
         parts.setdefault(module, []).append("instructions")

@@ -95,9 +95,9 @@ def _summed(counts: Iterable[Mapping[str, tuple[int, str]]]) -> dict[str, tuple[
 
 
 def gain_document(gains: Gains) -> dict[str, Any]:
-    """Return the gains as a dictionary: the metric, the scores `before`, `alone` (by module) and `together`, each with its
-    gain, the `interplay`, and the runs that outages (`lost`) or own failures (`failed`) ended.
-    """
+    """Return the gains as a dictionary: the metric, the scores `before`, `alone` (by module) and `together` (also of
+    one module), each with its gain, the `interplay`, and the runs that outages (`lost`) or own failures (`failed`)
+    ended."""
 
     def scored(scores: Any) -> dict[str, Any]:
         return {**scores.estimate.as_json(), "gain": difference_document(scores.against(gains.before))}
@@ -114,8 +114,8 @@ def gain_document(gains: Gains) -> dict[str, Any]:
 
 
 def share_line(modules: Sequence[Mapping[str, Any]]) -> str:
-    """Return the modules' shares in one line, as `query 62.0% [50.1, 74.2], answer 38.0% [25.8, 49.9]`; a sentence where no
-    module has a share.
+    """Return the modules' shares in one line, as `query 62.0% [50.1, 74.2], answer 38.0% [25.8, 49.9]`; modules without
+    one are left out. A sentence where no module has a share.
 
     `modules` are those of a credit report as JSON, mappings with `module` and `share` (None: not known).
     """

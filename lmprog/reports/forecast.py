@@ -20,8 +20,8 @@ UNBOUNDED = "there is no bound: a `foreach` without `at_most`, over what no row 
 def document(program: str, forecast: Forecast, budget: Mapping[str, float]) -> dict[str, Any]:
     """Return the forecast of `program` as a dictionary, the form that `--dry-run --format json` prints: `program`,
     `most_lm_calls` (by part, those of one name together), `parts` and `in_all` (calls, tokens, cost and seconds, at
-    most and as estimated), `assumed`, `dev`, `bounded`, `unknown`, `by_context` (LMs whose prompts nothing else bounds),
-    `time` and `budget` (its limits).
+    most and as estimated), `assumed`, `dev`, `bounded`, `unknown`, `by_context` (LMs whose prompts nothing else
+    bounds), `time` and `budget` (its limits by name, empty where it has none).
 
     A value that is not known is null.
     """

@@ -11,7 +11,9 @@ _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """Return the findings as GitHub's annotations, one `::error file=...,line=...,col=...,title=...::message` a line.
+    """Return the findings as GitHub's annotations, one
+    `::error file=...,line=...,col=...,endColumn=...,title=...::message` a line (warnings with `::warning`, others with
+    `::notice`).
 
     The findings of several files stand in a group for each file; without findings the text is empty.
     """

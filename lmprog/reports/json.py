@@ -10,8 +10,7 @@ from lmprog.compiler.findings.finding import Finding
 
 def render(findings: Iterable[Finding]) -> str:
     """Return the findings as JSON: `{"findings": [{"code", "severity", "file", "line", "column", "message", "fix",
-    "path"}]}`.
-    """
+    "path"}]}`. Without a fix `fix` is null, without a path `path` is an empty list."""
     entries = [
         {
             "code": finding.code,

@@ -24,9 +24,8 @@ def render(findings: Iterable[Finding]) -> str:
 
 
 def suite(name: str, cases: Sequence[str], failures: int, errors: int) -> str:
-    """Return a JUnit document with one suite called `name` of the test cases, which are XML already. `failures` and `errors`
-    are the numbers of cases that have such an element.
-    """
+    """Return a JUnit document with one suite called `name`, which is escaped here, of the test cases, which are XML
+    already. `failures` and `errors` are the numbers of cases that have such an element."""
     counts = f'tests="{len(cases)}" failures="{failures}" errors="{errors}" skipped="0"'
     head = f"<testsuite name={attribute(name)} {counts}>"
     return "\n".join(['<?xml version="1.0" encoding="UTF-8"?>', head, *cases, "</testsuite>"]) + "\n"
@@ -46,7 +45,8 @@ def _case(finding: Finding) -> str:
 
 
 def attribute(text: str) -> str:
-    """Return a text as the quoted value of an XML attribute, on one line; characters that XML does not allow become `?`."""
+    """Return a text as the quoted value of an XML attribute, on one line (line breaks become blanks); characters that
+    XML does not allow become `?`."""
     return quoteattr(clean(text).replace("\n", " "))
 
 

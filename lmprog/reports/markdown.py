@@ -18,9 +18,8 @@ SHOWN = 200
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """Return the findings as Markdown: a heading with their counts, and a table of the first SHOWN (200); only the heading
-    where there are none.
-    """
+    """Return the findings as Markdown: a heading with their counts, and a table of the first SHOWN (200), with the
+    number of further ones below; only the heading where there are none."""
     listed = list(findings)
     counts = Counter(finding.severity for finding in listed)
     said = ", ".join(
@@ -63,8 +62,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def literal(text: str) -> str:
-    """Return the text so that Markdown shows it as it is, in a cell of a table: each character but letters, digits,
-    spaces and commas becomes a numeric character reference (`&#42;`), and a line break `<br>`.
+    """Return the text so that Markdown shows it as it is, in a cell of a table: each character but letters and digits
+    (of any script), spaces and commas becomes a numeric character reference (`&#42;`), and a line break `<br>`.
 
     Control characters are shown as escapes.
     """

@@ -15,9 +15,8 @@ from lmprog.scoring.statistics import Difference, Estimate
 
 @dataclass(frozen=True)
 class Matrix:
-    """Evaluations (`columns`) on the same rows by the same metrics; `base` is the number, from 0, of the column that the other
-    columns are compared with.
-    """
+    """Evaluations (`columns`, at least one) on the same rows by the same metrics; `base` is the number, from 0, of the
+    column that the other columns are compared with."""
 
     columns: Sequence[Evaluation]
     base: int = 0
@@ -43,8 +42,7 @@ class Matrix:
 
     def difference(self, column: Evaluation, metric: str) -> Difference | None:
         """Return the paired difference of a column's scores from the base column's, by one metric; None for the base
-        column, and where no row has both scores.
-        """
+        column, where one of the two ended with an error, and where no row has both scores."""
         base = self.columns[self.base]
         if column is base or None in (self.estimate(column, metric), self.estimate(base, metric)):
             return None
@@ -67,9 +65,9 @@ class Matrix:
 
 
 def matrix_document(matrix: Matrix) -> dict[str, Any]:
-    """Return the comparison as a dictionary: the fields of the first column's evaluation, and in `columns` those of each
-    column with its difference from the base column.
-    """
+    """Return the comparison as a dictionary: the fields of the first column's evaluation, and in `columns` those of
+    each column with its difference from the base column. A column that was not scored has null scores, and where it
+    ended with an error `error` says which."""
     return {**_document(matrix, matrix.first), "columns": [_column(matrix, column) for column in matrix.columns]}
 
 

@@ -22,9 +22,9 @@ EMBEDDED = {"embedded/smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 @dataclass(frozen=True)
 class Tuning:
-    """The facts of an adapter that its model card states: the program's plan, the adapter with its base model and modules
-    (`merge`), the SHA-256 of its weights, the number of train rows, and the id of the license (None: none is named).
-    """
+    """The facts of an adapter that its model card states: the program's plan, the adapter with its base model and
+    modules (`merge`), the SHA-256 of its weights, the number of train rows (None: they are not at hand), and the id of
+    the license (None: none is named)."""
 
     plan: Plan
     merge: Merge

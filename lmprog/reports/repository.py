@@ -9,9 +9,8 @@ from lmprog.compiler.yaml.files import root_of
 
 
 def from_root(file: str) -> str:
-    """Return the path of a file from the root of its git checkout, with `/` between the parts; as it is given, also with `/`,
-    where the file is in none.
-    """
+    """Return the path of a file from the root of its git checkout, with `/` between the parts; as it is given, also
+    with `/`, where the file is in none. The file need not exist."""
     whole = Path(os.path.abspath(file))
     root = root_of(whole)
     if not (root / ".git").exists():

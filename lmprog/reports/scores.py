@@ -50,9 +50,9 @@ class Evaluation:
         return {self.scores.metric: self.scores, **self.more}
 
     def groups(self) -> tuple[str, list[Group]] | None:
-        """Return the name of the column `by`, else of the label that the metric compares an output with, and the scores for
-        each of its values. None where there is no such column, and for a label with one value or more than FEW (30).
-        """
+        """Return the name of the column `by`, else of the label that the metric compares an output with, and the scores
+        for each of its values. None where neither is there, and for a label with one value or more than FEW (30).
+        Raises UsageError where no row has the column."""
         labels = labels_of(self.program.plan, self.scores.metric)
         column = self.by or (labels.column if labels is not None else None)
         if column is None:
@@ -156,8 +156,8 @@ def difference_line(difference: Difference) -> str:
 
 
 def difference_document(difference: Difference) -> dict[str, Any]:
-    """Return a paired difference as a dictionary: mean, interval, p value, and the numbers of rows: `n`, `better`,
-    `worse` and `equal`."""
+    """Return a paired difference as a dictionary: `mean`, `ci95`, `p`, and the numbers of rows: `n`, `better`, `worse`
+    and `equal`."""
     equal = difference.n - difference.better - difference.worse
     rows = {"n": difference.n, "better": difference.better, "worse": difference.worse, "equal": equal}
     return {**difference.as_json(), **rows}
@@ -186,9 +186,8 @@ def _table(column: str, groups: Sequence[Group], metric: str) -> list[str]:
 
 
 def feedback(scores: Scores) -> list[str]:
-    """Return the metric's feedback on the lowest scores, one line of at most 200 characters for each of the SHOWN (5) lowest
-    scored runs that have outputs and feedback.
-    """
+    """Return the metric's feedback on the lowest scores, one line of at most 200 characters for each of the SHOWN (5)
+    lowest scored runs that have outputs and feedback, however high these scores are."""
     with_feedback = [
         row for row in scores.rows if row.feedback and row.value is not None and row.result.outputs is not None
     ]

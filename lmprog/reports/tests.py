@@ -44,8 +44,8 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 def as_json(outcomes: Sequence[Outcome]) -> str:
     """Return the outcomes as JSON.
 
-    `{"tests": [{"spec", "name", "status", "message", "score", "seconds"}], "passed", "failed", "errors"}`, and in a dry run
-    `"ran"`.
+    `{"tests": [{"spec", "name", "status", "message", "score", "seconds"}], "passed", "failed",
+    "errors"}`, and in a dry run `"ran"`; `score` is absent where there is none.
     """
     counts = Counter(outcome.status for outcome in outcomes)
     found = {"passed": counts["passed"], "failed": counts["failed"], "errors": counts["error"]}
@@ -55,8 +55,8 @@ def as_json(outcomes: Sequence[Outcome]) -> str:
 
 
 def junit(outcomes: Sequence[Outcome]) -> str:
-    """Return the outcomes as a JUnit document (XML) with one suite and a case for each test; a test that an outage ended is
-    an error, not a failure.
+    """Return the outcomes as a JUnit document (XML) with one suite and a case for each test; a test that an outage
+    ended is an error, not a failure, and one that only ran (in a dry run) passes. Without outcomes the suite is empty.
     """
     counts = Counter(outcome.status for outcome in outcomes)
     return suite("lmprog test", [_case(outcome) for outcome in outcomes], counts["failed"], counts["error"])

@@ -35,12 +35,12 @@ BUILT_IN = {"ray": Place("ray", "lmprog.runners.ray:on_ray")}
 
 @contextmanager
 def opened(on: str | None, workers: int | None, folder: Path) -> Iterator[Runner]:
-    """Open the place that `on` names (None and `here`: this process) for programs in `folder`; yield its runner, and close
-    it at the end.
+    """Open the place that `on` names (None and `here`: this process) for programs in `folder`; yield its runner, and
+    close it at the end.
 
-    `on` is a name, or NAME:ADDRESS. `workers` is the number of worker processes (None: as many as fit). Raises UsageError
-    for an unknown name, fewer workers than 1, or an option that the place does not take, and the errors of opening the
-    place.
+    `on` is a name, or NAME:ADDRESS. `workers` is the number of worker processes (None: as many as fit). Raises
+    UsageError for an unknown name, fewer workers than 1, or an option that the place does not take (`here` takes no
+    workers), and the errors of opening the place.
     """
     name, _, address = (on or "here").partition(":")
     if name == "here":

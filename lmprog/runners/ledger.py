@@ -35,9 +35,9 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A worker's part of the limits of one LM until its next turn: calls that it may have in flight (None: no limit), and
-    starts, each a time on the ledger's clock and the tokens of the call that it was promised to.
-    """
+    """A worker's part of the limits of one LM until its next turn: calls that it may have in flight (None: no limit),
+    and starts, each a time on the ledger's clock and the tokens of the call that it was promised to (none for an LM
+    without a limit a minute)."""
 
     calls: int | None = None
     starts: Sequence[tuple[float, int]] = ()
@@ -79,11 +79,12 @@ class Ledger:
         self._accounts: dict[str, _Account] = {}
 
     def turn(self, worker: int, needs: Mapping[str, Need], now: float) -> tuple[dict[str, Part], set[int]]:
-        """Take what a worker needs of each LM, by a name that all workers use for the LM; return the part of each LM that
-        the worker is lent until its next turn, by the same names.
+        """Take what a worker needs of each LM, by a name that all workers use for the LM; return the part of each LM
+        that the worker is lent until its next turn, by the same names. LMs that `needs` does not have are left as they
+        are.
 
-        The second value has the numbers of the workers that should have a turn soon, since they have what others lack, or
-        lack what is free.
+        The second value has the numbers of the workers that should have a turn soon, since they have what others lack,
+        or lack what is free.
         """
         parts, soon = {}, set[int]()
         for name, need in needs.items():
@@ -147,10 +148,9 @@ def _shares(account: _Account) -> dict[int, int]:
 
 
 def divided(whole: int, wanted: Mapping[int, int]) -> dict[int, int]:
-    """Return the number of places that each worker gets of `whole`, by what each wants: nobody has more than another who
-    wants more, unless all have what they want; what is then left is divided evenly, so that a worker that gets work need
-    not ask before its first call.
-    """
+    """Return the number of places that each worker gets of `whole`, by what each wants: nobody has more than another
+    who wants more, unless all have what they want; what is then left is divided evenly (one more each to the first of
+    `wanted` where it does not divide), so that a worker that gets work need not ask before its first call."""
     level, left, among = 0, whole, sorted(wanted.values())
     for number, want in enumerate(among):
         level = min(want, left // (len(among) - number))

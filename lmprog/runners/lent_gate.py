@@ -52,7 +52,8 @@ class LentGate(Gate):
         self._timer: asyncio.TimerHandle | None = None
 
     async def enter(self, tokens: int) -> None:
-        """Wait until a call that is estimated at `tokens` may start; `leave` must follow when it has ended."""
+        """Wait until a call that is estimated at `tokens` may start; `leave` must follow when it has ended, but not
+        where this was cancelled."""
         await self.wait_out_hold()
         if self.limits.concurrency is not None:
             await self._place()
@@ -91,8 +92,8 @@ class LentGate(Gate):
             return Need(self.limits, self._flying, len(self._waiting), starts, more)
 
     def receive(self, part: Part, until: float, shift: float) -> None:
-        """Take a part from the ledger, which is good for calls that start before the time `until`, and let the calls start
-        that it has room for.
+        """Take a part from the ledger, which is good for calls that start before the time `until` on this worker's
+        clock, and let the calls start that it has room for.
 
         `shift` is the difference of this worker's clock from the ledger's, in seconds. To be called in a running event
         loop.
@@ -104,9 +105,8 @@ class LentGate(Gate):
         self.begin_due()
 
     def begin_due(self) -> None:
-        """Let the calls start whose promised time has come, and set a timer for the next one. Starts that no call waits for
-        are lost, and of several that are late by more than LATE seconds all but one.
-        """
+        """Let the calls start whose promised time has come, and set a timer for the next one. Starts that no call waits
+        for are lost, and of several that are late by more than LATE (0.05) seconds all but one."""
         now, begun = self._clock(), False
         with self._lock:
             while self._starts and self._starts[0][0] <= now:
@@ -178,9 +178,8 @@ class LentGates:
 
     def limit(self, declared: Declared, lm: LM) -> None:
         """Set the gate of an LM, so that its calls wait for the part of its limits that is lent to this worker; an LM
-        without limits, or not behind an API, stays as it is. `declared` is its declaration, by which all workers name it
-        equally.
-        """
+        without limits, or not behind an API, stays as it is. `declared` is its declaration, by which all workers name
+        it equally; LMs with equal declarations share a gate."""
         limits = declared.limits
         if isinstance(lm, ApiLM) and (limits.concurrency or limits.requests_per_minute or limits.tokens_per_minute):
             # Those that answer in its place have limits of their own, and a cache folder whose path differs among nodes.
@@ -190,13 +189,14 @@ class LentGates:
             lm.gate = self._gates.setdefault(name, LentGate(limits, self._changed, self._clock))
 
     def needs(self) -> dict[str, Need]:
-        """Return the present need of each LM."""
+        """Return the present need of each LM with a gate, by its name for all workers; tokens beyond the estimates are
+        reported once (`LentGate.need`)."""
         return {name: gate.need() for name, gate in list(self._gates.items())}
 
     def receive(self, parts: Mapping[str, Part], told: float, sent: float) -> None:
-        """Take the parts of the limits, by the names of LMs, that answer the needs which this worker reported at the time
-        `told` of its own clock; the ledger's clock was at `sent` when it answered.
-        """
+        """Take the parts of the limits, by the names of LMs, that answer the needs which this worker reported at the
+        time `told` of its own clock, and are good for LEASE (30) seconds from then; the ledger's clock was at `sent`
+        when it answered."""
         # The fastest of all messages shows the difference of the clocks best.
         self._shift = min(self._shift, self._clock() - sent)
         for name, part in parts.items():

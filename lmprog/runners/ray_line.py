@@ -96,7 +96,8 @@ class Line:
         _resolve_all([(future, done) for future, done in found if future is not None])
 
     def close(self, error: Exception) -> None:
-        """Take no further jobs, and raise `error` in each that waits for an answer, in its own event loop."""
+        """Take no further jobs (`done` then raises WorkerLost), and raise `error` in each that waits for an answer, in
+        its own event loop."""
         with self._lock:
             self._closed = True
             waiting, self._expected = list(self._expected.values()), {}

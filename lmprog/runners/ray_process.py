@@ -13,9 +13,8 @@ DEBUGGER = "PYTHONBREAKPOINT"
 
 @contextmanager
 def process_as_it_was() -> Iterator[None]:
-    """Return a context at the end of which what Ray sets for the process is put back: the handler of SIGTERM (in the main
-    thread), and the debugger of `breakpoint()`.
-    """
+    """Return a context at the end of which what Ray sets for the process is put back: the handler of SIGTERM (in the
+    main thread), and the variable PYTHONBREAKPOINT, which names the debugger of `breakpoint()`."""
     debugger, handler = os.environ.get(DEBUGGER), signal.getsignal(signal.SIGTERM)
     try:
         yield

@@ -98,7 +98,8 @@ class Worker:
             os.chdir(folder)
 
     async def ready(self) -> str:
-        """Return the version of lmprog on the worker; to be called once, before any job."""
+        """Return the version of lmprog on the worker, after its event loop and garbage collection are set up; to be
+        called once, before any job."""
         self._loop = asyncio.get_running_loop()
         gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])
         return __version__
@@ -116,9 +117,8 @@ class Worker:
         return None
 
     async def keep(self, name: str, store: list[Any]) -> None:
-        """Take the actor (an AnswerStore) that keeps replies under a name, for leases that name it. `store` is a list of
-        one, so that Ray passes the actor itself.
-        """
+        """Take the actor (an AnswerStore) that keeps replies under a name, for leases that name it, in place of an
+        earlier one of that name. `store` is a list of one, so that Ray passes the actor itself."""
         self._stores[name] = store[0]
 
     async def give(self, message: bytes) -> None:
@@ -136,10 +136,10 @@ class Worker:
 
     async def turn(self, message: bytes) -> bytes:
         """Take what the ledger lends, and return the runs that have ended and the present needs, once there is news of
-        them, or after HEARTBEAT seconds.
+        them, or after HEARTBEAT (0.5) seconds.
 
-        The message is the pickled pair of the ledger's clock and the parts by LM; the answer that of a list of numbers of
-        jobs with a Done each, and of the needs by LM.
+        The message is the pickled pair of the ledger's clock and the parts by LM; the answer that of a list of numbers
+        of jobs with a Done each, and of the needs by LM.
         """
         sent, parts = pickle.loads(message)
         self._gates.receive(parts, self._told, sent)
@@ -227,7 +227,8 @@ class KeptBeside:
 
     async def complete(self, lm: LM, request: Request, declared: Declared | None) -> Completion:
         """Return the stored reply, or send the request to `lm` and store the reply. Calls of a local LM, of one without
-        a declaration (None), and requests that have no digest are always sent, and a failed reply is not stored."""
+        a declaration (None), and requests that have no digest are always sent, and a failed reply is not stored. Raises
+        the errors of `lm`, and Ray's where the store is lost."""
         if declared is None or declared.runs_here or has_no_digest(request):
             return await lm.complete(request)
         key = key_of(request, declared.model, "")
@@ -251,7 +252,8 @@ def _sendable(done: Done) -> Done:
 
 
 def portable(error: LmprogError) -> LmprogError:
-    """Return an error that can be sent to another process: itself, or one with the same text and exit status."""
+    """Return an error that can be sent to another process: itself, or where it cannot be pickled an LmprogError with
+    the same text and exit status."""
     try:
         again = pickle.loads(pickle.dumps(error))
         if str(again) == str(error):

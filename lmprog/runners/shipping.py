@@ -34,7 +34,7 @@ class Shipped:
     once.
 
     `concurrency` is the smallest `concurrency` of its LMs (None: no limit), which is the most workers that it is sent
-    to; `most` returns the most that one run can spend.
+    to; `most`, of the names of a budget's limits and the run's inputs, returns the most that one run can spend.
     """
 
     digest: str
@@ -60,9 +60,8 @@ def shipped(program: Runnable, folder: Path) -> Shipped:
 
 
 def sendable(value: Any) -> bytes:
-    """Return a job, or another value, as bytes for workers: pickled, or by cloudpickle where a function within it has no
-    name of its own.
-    """
+    """Return a job, or another value, as bytes for workers: pickled, or by cloudpickle where a function within it has
+    no name of its own. Raises what cloudpickle raises where neither can."""
     try:
         return pickle.dumps(value)
     except (AttributeError, TypeError, pickle.PicklingError):

@@ -82,11 +82,12 @@ class ToolProtocol(Protocol):
 async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
     """Run a module that has tools, turn by turn, until its LM gives a final reply; return the module's outputs by name.
 
-    `inputs` are the module's, by name, and `site` is the position of the calling step. On the last of the module's `max_turns`
-    no tool is offered, and before it a message asks for the reply (`ANSWER_NOW`). An unreadable reply is asked for again as
-    often as the module's `retry` allows, in each turn. All calls are recorded in `run`. Raises StepFailed where the prompt
-    cannot be rendered, the LM gives no reply, the last try cannot be read, or an MCP server cannot be reached, and ClientCalled
-    where the LM calls tools of a server's client.
+    `inputs` are the module's, by name, and `site` is the position of the calling step. On the last of the module's
+    `max_turns` no tool is offered, and before it a message asks for the reply (`ANSWER_NOW`). An unreadable reply is
+    asked for again as often as the module's `retry` allows, in each turn. All calls are recorded in `run`. Raises
+    StepFailed where the prompt cannot be rendered, the LM gives no reply, the last try cannot be read, or an MCP server
+    cannot be reached, ClientCalled where the LM calls tools of a server's client, and unchanged what concerns more than
+    this run, such as BudgetExceeded.
     """
     request = ModuleRequest(run, module, inputs, site)
     prompt = request.prompt()
@@ -208,8 +209,8 @@ def _meant(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 class NativeToolCalls:
     """Tool calls through the provider's API: offered in `tools` of the request, read from `tool_calls` of the reply,
-    answered by messages of the role `tool`. `tools` are the agent's by their names for the LM, `of_client` those of a
-    server's client."""
+    answered by messages of the role `tool`. `tools` are the agent's by their names for the LM, `of_client` the offers
+    of the tools of a server's client."""
 
     def __init__(self, tools: Mapping[str, Tool], of_client: Sequence[ToolOffer] = ()) -> None:
         self._offers = (*(offer(tool, name) for name, tool in tools.items()), *of_client)
@@ -240,9 +241,8 @@ class NativeToolCalls:
 
 
 class TextToolCalls:
-    """Tool calls as text, for LMs whose API has none: the prompt explains the notation, and a user message
-    carries the results.
-    """
+    """Tool calls as text, for LMs whose API has none: the prompt explains the notation, and a user message carries the
+    results. A server's client cannot offer tools beside them."""
 
     def offers(self) -> dict[str, Any]:
         return {}
@@ -258,8 +258,8 @@ class TextToolCalls:
 
 
 def offer(tool: Tool, name: str) -> ToolOffer:
-    """Return a tool as an LM's API is offered it: under `name` (the tool's id, in the characters that APIs allow), with its
-    description and the JSON schema of its parameters."""
+    """Return a tool as an LM's API is offered it: under `name` (the tool's id, already in the characters that APIs
+    allow), with its description and the JSON schema of its parameters."""
     properties = {
         name: {
             **(field.schema or json_schema(field.type)),

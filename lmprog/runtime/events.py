@@ -61,11 +61,11 @@ Listener = Callable[[Any], None]
 
 
 async def followed(begin: Callable[[Listener], Coroutine[Any, Any, T]]) -> AsyncGenerator[Event | T, None]:
-    """Start a run by `begin(listener)` in the running event loop; yield its events as they arrive, and last the result that
-    `begin` returns.
+    """Start a run by `begin(listener)` in the running event loop; yield its events as they arrive, and last the result
+    that `begin` returns.
 
-    `begin` calls the listener with each event, from any thread. An exception that the run raises is raised in place of the
-    result. Closing the generator cancels the run and waits for its end.
+    `begin` calls the listener with each event, from any thread. An exception that the run raises is raised after the
+    events, in place of the result. Closing the generator cancels the run and waits for its end.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Event | None] = asyncio.Queue()

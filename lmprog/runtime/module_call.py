@@ -15,12 +15,13 @@ from lmprog.runtime.run import Run, Site
 
 
 async def call_module(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
-    """Call a module: send its prompt to its LM, again after an unreadable reply as often as its `retry` allows (not at all with
-    the run option `retry` False); return its outputs by name.
+    """Call a module: send its prompt to its LM, again after an unreadable reply as often as its `retry` allows (not at
+    all with the run option `retry` False); return its outputs by name.
 
-    `inputs` are the module's, by name, and `site` is the position of the calling step. A module with tools runs as an agent.
-    All calls are recorded in `run`. Raises StepFailed where the prompt cannot be rendered, the LM gives no reply, or the last
-    reply cannot be read, and ClientCalled where an agent calls tools of a server's client.
+    `inputs` are the module's, by name, and `site` is the position of the calling step. A module with tools runs as an
+    agent. All calls are recorded in `run`. Raises StepFailed where the prompt cannot be rendered, the LM gives no
+    reply, or the last reply cannot be read, ClientCalled where an agent calls tools of a server's client, and unchanged
+    what concerns more than this run, such as BudgetExceeded.
     """
     if module.tools:
         return await run_agent(run, module, inputs, site)

@@ -26,7 +26,8 @@ from lmprog.traces.record import Invocation
 
 
 def repair_messages(text: str, error: Unreadable) -> tuple[dict[str, Any], ...]:
-    """Return the two messages that ask for another reply: the model's unreadable reply `text`, and what is wrong with it.
+    """Return the two messages that ask for another reply: the model's unreadable reply `text` as it is, and what is
+    wrong with it.
 
     Return no messages where the reply holds nothing but thinking, since providers refuse an empty message; the next try
     then differs by its seed alone.
@@ -72,13 +73,14 @@ class ModuleRequest:
         turn: tuple[int, ...] = (),
         **more: Any,
     ) -> tuple[Completion, dict[str, Any]]:
-        """Send messages to the module's LM; return its reply, and the fields known so far of the call's record, to be passed to
-        `record`. The reply is one of `options.replay` where that has one.
+        """Send messages to the module's LM; return its reply, and the fields known so far of the call's record, to be
+        passed to `record`. The reply is one of `options.replay` where that has one.
 
-        `constant` is (m, c): the first m messages and the first c characters of message m are the same for every row. `attempt`
-        counts from 0, `turn` has the number of an agent's turn (empty outside of agents), and `more` are further fields of the
-        Request. Raises StepFailed where the provider gave no reply, and unchanged what concerns more than this run, such as
-        BudgetExceeded. A request that was sent and got no reply, also by a cancellation, is recorded.
+        `constant` is (m, c): the first m messages and the first c characters of message m are the same for every row.
+        `attempt` counts from 0, `turn` has the number of an agent's turn (empty outside of agents), and `more` are
+        further fields of the Request. Raises StepFailed where the provider gave no reply, and unchanged what concerns
+        more than this run, such as BudgetExceeded. A request that was sent and got no reply, also by a cancellation, is
+        recorded; one with a reply is left to `record`. `options.on_request` is called before.
         """
         run, module = self.run, self.module
         options = run.options
@@ -157,8 +159,8 @@ class ModuleRequest:
         return lambda piece: on_text(TextPiece(self.full_path, self.module.id, attempt, piece))
 
     def record(self, fields: dict[str, Any], *, within: tuple[int, ...] = (), **known: Any) -> None:
-        """Add an LM call to the run's records: the `fields` that `ask` returned, and those `known` since, such as the outputs
-        read.
+        """Add an LM call to the run's records (`Run.record`, which calls `options.on_record`): the `fields` that `ask`
+        returned, and those `known` since, such as the outputs read.
 
         `within` is the position of the call within its step: for an agent the number of the turn and a 0, else empty.
         """

@@ -15,12 +15,13 @@ from lmprog.runtime.events import CallEnded, RequestMade, TextPiece
 class RunOptions:
     """The options of one run that the program does not set.
 
-    `seed`, `rollout` (the number of the sample of a row) and the row's number decide the random draws. `params` override the
-    parameters of all modules, `module_params` those of one, by its id. Without `retry` an unreadable reply fails at once.
-    `on_text`, `on_record` and `on_request` are called for each piece of a reply, each ended call, and each request before it is
-    sent; `before_write` with the number of the row or the id of the request before each call of a tool that writes. `replay`
-    may answer a request in place of the LM (None: it does not). `client` are the tools of a server's client (None: it has
-    none).
+    `seed`, `rollout` (the number of the sample of a row) and the row's number decide the random draws. `params`
+    override the parameters of all modules, and `module_params`, by module id, those and `params` for one module; `tags`
+    stand in the run's traces. Without `retry` an unreadable reply fails at once. `on_text`, `on_record` and
+    `on_request` are called for each piece of a reply (perhaps from another thread), each ended call, and each request
+    before it is sent; `before_write` with the number of the row or the id of the request before each call of a tool
+    that writes. `replay` may answer a request in place of the LM (None: it does not). `client` are the tools of a
+    server's client (None: it has none).
     """
 
     seed: int = 0

@@ -93,9 +93,9 @@ class Program:
     async def events(self, **inputs: Any) -> AsyncIterator[Event | Result]:
         """Run the program once and yield its events as they happen (TextPiece, CallEnded), and at the end its Result.
 
-        `tags` are those of `acall`. A run that failed has an `error` in its Result, and raises nothing. Raises UsageError for
-        wrong inputs or tags, and unchanged what concerns more than this run, such as BudgetExceeded. Leaving the loop cancels
-        the run.
+        `tags` are those of `acall`. A run that failed has an `error` in its Result, and raises nothing. Raises, at the
+        first iteration, UsageError for wrong inputs or tags, and later unchanged what concerns more than this run, such
+        as BudgetExceeded. Leaving the loop cancels the run.
         """
         tags, given = self._of_caller(inputs)
 
@@ -108,12 +108,12 @@ class Program:
                 yield event
 
     def map(self, rows: Any, concurrency: int | None = None) -> list[Result]:
-        """Run the program on each row, at most `concurrency` at once (None: as the spec says); return the results in the order
-        of the rows.
+        """Run the program on each row, at most `concurrency` at once (None: as the spec says); return the results in
+        the order of the rows.
 
-        `rows` are mappings, a data frame or a data set; columns that are no inputs are ignored. A row that failed has an
-        `error` in its result, and raises nothing. Raises UsageError for rows that are no table, and unchanged what concerns
-        more than one run, such as BudgetExceeded.
+        `rows` are mappings, a data frame or a data set; columns that are no inputs are ignored. A row that failed, also
+        by wrong inputs, has an `error` in its result, and raises nothing. Raises UsageError for rows that are no table
+        and a negative `concurrency`, and unchanged what concerns more than one run, such as BudgetExceeded.
         """
         listed = as_list(rows)
 
@@ -135,14 +135,15 @@ class Program:
         options: RunOptions | None = None,
         numbers: Iterable[int] | None = None,
     ) -> AsyncGenerator[Result, None]:
-        """Yield a Result for each row, in the order of the rows, running at most `concurrency` rows at once, in constant
-        memory.
+        """Yield a Result for each row, in the order of the rows, running at most `concurrency` rows at once, in
+        constant memory.
 
-        A slow row holds up only the results behind it: further rows are started, up to MAX_LOOKAHEAD (8) times `concurrency` at
-        a time. `concurrency` None is the program's own, `options` None the usual ones. `numbers` are the numbers of the rows
-        where they are part of a longer list (None: 0, 1, ...). A row that failed has an `error` in its result. Raises
-        UsageError for rows that are no table and a negative `concurrency`, and unchanged what concerns more than one run, such
-        as BudgetExceeded; the runs in progress are then cancelled.
+        A slow row holds up only the results behind it: further rows are started, up to MAX_LOOKAHEAD (8) times
+        `concurrency` at a time. `concurrency` None or 0 is the program's own, `options` None the usual ones. `numbers`
+        are the numbers of the rows where they are part of a longer list (None: 0, 1, ...); rows beyond them are not
+        run. A row that failed, also by wrong inputs, has an `error` in its result. Raises UsageError for rows that are
+        no table and a negative `concurrency`, and unchanged what concerns more than one run, such as BudgetExceeded;
+        the runs in progress are then cancelled.
         """
         if concurrency is not None and concurrency < 0:
             raise UsageError(f"at most {concurrency} rows at once is no number of rows: name one, or leave it out")
@@ -185,12 +186,12 @@ class Program:
         options: RunOptions | None = None,
         parent: str | None = None,
     ) -> Result:
-        """Run the program once on inputs that may be wrong; return a Result, which holds any failure of the run. What concerns
-        more than this run, such as BudgetExceeded, is raised.
+        """Run the program once on inputs that may be wrong (a failure of the kind `input`); return a Result, which
+        holds any failure of the run. What concerns more than this run, such as BudgetExceeded, is raised.
 
-        `example` is the row's number or the request's id, from which seeds are derived, `options` are those of the run (None:
-        the usual ones). `parent` is the path of the step or metric that runs this program as a sub-program or judge (None:
-        neither); it is kept in the records.
+        `example` is the row's number or the request's id, from which seeds are derived, `options` are those of the run
+        (None: the usual ones). `parent` is the path of the step or metric that runs this program as a sub-program or
+        judge (None: neither); it is kept in the records.
         """
         wrong = self.wrong_inputs(inputs)
         if wrong:
@@ -215,12 +216,13 @@ class Program:
         return replace(options, tags={**tags, **options.tags}) if tags else options
 
     async def aclose(self) -> None:
-        """Close the open connections of the program's tools, in the running event loop; otherwise they close with the loop."""
+        """Close the open connections of the program's tools, in the running event loop; otherwise they close with the
+        loop. A later run opens new ones."""
         await self.resources.connections.aclose()
 
     def inputs_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns of a data row that are inputs of the program, by name; inputs without a column are left
-        out."""
+        out, a value of None is not."""
         return {name: row[name] for name in self.plan.inputs if name in row}
 
     def wrong_inputs(self, inputs: Mapping[str, Any]) -> str | None:
@@ -238,14 +240,13 @@ class Program:
 
     @property
     def concurrency(self) -> int:
-        """The number of rows to run at once where the caller sets none: 128 if every LM runs in this process, else 32 for
-        each worker process of its runner (one, unless runs are distributed).
-        """
+        """The number of rows to run at once where the caller sets none: 128 if every LM runs in this process (also if
+        there is none), else 32 for each worker process of its runner (one, unless runs are distributed)."""
         return 128 if all(lm.runs_here for lm in self.plan.lms.values()) else 32 * self.runner.workers
 
     def with_candidate(self, candidate: Change) -> Program:
-        """Return the program with a candidate's changes (instructions, demos, adapters, models) laid over its spec; LMs are
-        made anew where a model changes.
+        """Return the program with a candidate's changes (instructions, demos, layouts, adapters, models) laid over its
+        spec; LMs are made anew where a model changes.
 
         Raises SpecError, with the findings, where a check refuses the changed program.
         """
@@ -261,7 +262,8 @@ class Program:
         )
 
     def with_budget(self, budget: Budget) -> Program:
-        """Return the program with every LM call charged to `budget`, calls of sub-programs and judges included."""
+        """Return the program with every LM call charged to `budget`, in place of an earlier one, calls of sub-programs
+        and judges included."""
         return replace(self, resources=replace(self.resources, budget=budget))
 
     def with_runner(self, runner: Runner) -> Program:
@@ -269,8 +271,9 @@ class Program:
         return replace(self, runner=runner)
 
     def with_exporter(self, exporter: Exporter) -> Program:
-        """Return the program with one more function that is called with the RunTrace of each run when it has ended, judges'
-        runs included; it is not called for dry runs and replays."""
+        """Return the program with one more function that is called with the RunTrace of each run when it has ended,
+        judges' runs included; it is not called for dry runs and replays. An exception that it raises comes out of the
+        run."""
         return replace(self, resources=replace(self.resources, listeners=(*self.resources.listeners, exporter)))
 
     def with_tags(self, tags: Mapping[str, str]) -> Program:
@@ -282,9 +285,11 @@ class Program:
         return replace(self, resources=replace(self.resources, tags={**self.resources.tags, **checked(tags)}))
 
     def replaying(self, trace: str | Path) -> Program:
-        """Return the program with all LMs and tools, also those of sub-programs and judges, answered from a trace file.
+        """Return the program with all LMs and tools, also those of sub-programs and judges, answered from a trace file,
+        which is read now.
 
-        In a run, a call that the file does not hold raises ReplayMiss. Raises UsageError for a file that is no trace.
+        In a run, a call that the file does not hold raises ReplayMiss (no failure of the run). Raises UsageError for a
+        file that is no trace.
         """
         from lmprog.traces.replay import Recording
 
@@ -329,8 +334,8 @@ class Program:
         return replace(self, plan=plan, lms=whole, resources=replace(self.resources, make=made))
 
     def with_lms(self, lms: Mapping[str, LM]) -> Program:
-        """Return the program with some of its LMs replaced, by id. An LM that names a replaced one as its fallback still
-        asks the one before."""
+        """Return the program with some of its LMs replaced, by id; ids that it lacks have no effect. An LM that names a
+        replaced one as its fallback still asks the one before."""
         return replace(self, lms={**self.lms, **lms})
 
 
@@ -346,8 +351,8 @@ def load(
     `lms` replaces LMs by id: with an object that has `complete`, or the name of another model (None: none). `overrides`
     are values by dotted path of keys, as `--set` (None: none). With `imports` False, for a program that is not trusted,
     no code of the program is imported, also when it runs, and nothing outside of the git checkout (else the folder) of
-    the spec is read. Raises SpecError with the findings where the spec is wrong. Raises UsageError for an id in `lms`
-    that the program does not have.
+    the spec is read. Raises SpecError with the findings where the spec is wrong or cannot be read. Raises UsageError
+    for an id in `lms` that the program does not have.
     """
     from lmprog.compiler import SpecError, compile_file
 

@@ -44,7 +44,7 @@ def names_step(path: str, step: str) -> bool:
 
 def has_step(plan: Plan, step: str) -> bool:
     """Return whether a program, or a sub-program of it, has the step that `step` names, as a user writes it (see
-    `names_step`)."""
+    `names_step`); numbers of loop turns in it are passed over."""
     return any(names_step(path, plain_path(step)) for path in _paths(plan, ""))
 
 

@@ -64,8 +64,8 @@ QUOTED = 20
 
 
 def with_start(error: Unreadable, text: str) -> str:
-    """Return the error's message with the start of the unreadable reply `text` added, or that the reply is empty, unless the
-    message says so already."""
+    """Return the error's message with the start of the unreadable reply `text` (200 characters) added, or that the
+    reply is empty, unless the message says so already."""
     start = " ".join(text[:200].split())
     if not start:
         return f"{error}; the reply is empty" if "empty" not in str(error) else str(error)
@@ -94,7 +94,8 @@ def spoken(text: str) -> str:
 
 
 def free_text(completion: Completion) -> str:
-    """Return the text of a reply that has no format, such as a proposed instruction.
+    """Return the text of a reply that has no format, such as a proposed instruction, without thinking and blanks around
+    it.
 
     Raises Unreadable for one that is cut, refused, empty, or nothing but thinking.
     """
@@ -107,10 +108,11 @@ def free_text(completion: Completion) -> str:
 
 
 def section(name: str, completion: Completion) -> str:
-    """Return the text of the section `name` of a reply, or the whole reply where it has no such section.
+    """Return the text of the section `name` of a reply, or the whole reply where it has no such section, without blanks
+    around it; an empty section is empty.
 
-    Raises Unreadable for a reply that ended without an answer, and for one without the section that is cut, empty, or seems to
-    refuse the request.
+    Raises Unreadable for a reply that ended without an answer or was cut within the section, and for one without the
+    section that is cut, empty, or seems to refuse the request.
     """
     cut = is_cut(completion)
     found = read((name,), completion.text, [], cut)

@@ -85,17 +85,16 @@ class Resources:
     _lms: dict[int, tuple[Declared, LM]] = field(default_factory=dict, init=False)
 
     def charged_to(self, budget: Budget | None) -> Resources:
-        """Return a copy with another budget (None: no budget), which shares the prepared modules, tools and LMs."""
+        """Return a copy with another budget (None: no budget), which shares the prepared modules, tools and LMs, also
+        those that either makes later."""
         found = copy(self)
         found.budget = budget
         return found
 
     def module(self, module: Module, plan: Plan) -> ReadyModule:
-        """Return a module prepared for its calls.
-
-        Raises RenderError where the constant part of its prompt cannot be rendered, and UsageError for a module with `decoding:
-        constrained` whose LM cannot guarantee that.
-        """
+        """Return a module prepared for its calls, made at the first call. Raises RenderError where the constant part of
+        its prompt cannot be rendered, and UsageError for a module with `decoding: constrained` whose LM cannot
+        guarantee that."""
         kept = self._modules.get(id(module))
         if kept is None:
             if not self.dry_run:
@@ -142,7 +141,8 @@ class Resources:
 
     def remade(self, before: Mapping[str, Declared], after: Mapping[str, Declared]) -> dict[str, LM]:
         """Return new LMs, by id, for the declarations in `after` that name another model than those of the same id in
-        `before`, of the LM itself or of one that may answer in its place; empty where all models are the same."""
+        `before`, of the LM itself or of one that may answer in its place; empty where all models are the same. Ids that
+        `before` lacks are left out."""
         return {
             id: self.lm(lm)
             for id, lm in after.items()

@@ -19,8 +19,8 @@ from lmprog.traces.run_record import RunRecord, RunRecorder
 class Result:
     """The result of one run of a program on its `inputs`.
 
-    `outputs` is None where the run failed, and `error` says why (None: it did not); the records hold the calls made until then.
-    A run that ended with `client_calls` has neither.
+    `outputs` is None where the run failed, and `error`, a Failure, says why (None: it did not); the records hold the
+    calls made until then. A run that ended with `client_calls` has neither.
     """
 
     outputs: Mapping[str, Any] | None

@@ -67,17 +67,16 @@ class Run:
     """The failures of steps that their `on_error` answered, each with the position of the step."""
 
     def client_of(self, site: Site) -> ClientTools | None:
-        """Return the tools of a server's client for the agent at a position; None where it is offered none."""
+        """Return the tools of a server's client for the agent at a position; None where it is offered none, as any
+        agent but the one at `ClientTools.step`, and all in sub-programs."""
         client = self.options.client
         return client if client is not None and self.parent is None and client.step == site.path else None
 
     def record(self, place: Place, kind: type[Record], **fields: Any) -> None:
         """Add the record of an LM call (`kind` Invocation) or a tool call (ToolInvocation) to `calls`, and call
-        `options.on_record`.
-
-        `place` is the position of the call, by which records are ordered; `fields` are those of the record, but for the
-        program, the row, the rollout, the parent and the tags, which are added here.
-        """
+        `options.on_record`, whose exceptions come through. `place` is the position of the call, by which records are
+        ordered; `fields` are those of the record, but for the program, the row, the rollout, the parent and the tags,
+        which are added here."""
         fields.update(program=self.plan.name, example=self.example, rollout=self.options.rollout, parent=self.parent)
         if tags := self.options.tags:
             fields["tags"] = tags
@@ -98,11 +97,12 @@ class Run:
         return f"{self.parent}/{path}" if self.parent else path
 
     def recovered(self) -> list[Recovered]:
-        """Return the failures that an `on_error` answered, in the order of the plan."""
+        """Return the failures that an `on_error` answered, those in sub-programs included, in the order of the plan."""
         return [found for _, found in sorted(self.answered, key=lambda entry: entry[0])]
 
     def records(self) -> list[Record]:
-        """Return the records of the run's calls in the order of the plan, which does not depend on timing.
+        """Return the records of the run's calls, those of sub-programs included, in the order of the plan, which does
+        not depend on timing.
 
         Each LM call has its index among the calls of its module; the tries of one call share it.
         """
@@ -129,8 +129,9 @@ def _in_order(call: tuple[Place, type[Record], dict[str, Any]]) -> tuple[Place, 
 
 @contextlib.contextmanager
 def exported(run: Run, exports: Sequence[Exporter]) -> Iterator[RunTrace]:
-    """Yield the run's trace, whose inputs, outputs and error the block fills in; when the block ends, also by an exception or a
-    cancellation (which is then the trace's error), add the records and call each exporter with it.
+    """Yield the run's trace, whose inputs, outputs and error the block fills in; when the block ends, also by an
+    exception or a cancellation (which is then the trace's error), add the records and call each exporter with it. An
+    exception of an exporter comes through, and those after it are not called.
 
     Without exporters nothing is added.
     """

@@ -63,7 +63,8 @@ class Here:
     workers = 1
 
     async def run(self, program: Runnable, job: Job) -> Result:
-        """Make the run in the running event loop, call the program's exporters with its trace, and return the result."""
+        """Make the run in the running event loop, call the program's exporters with its trace, and return the result.
+        The job's inputs must fit the program, which is not checked here. Raises what concerns more than this run."""
         execution = Execution(program.plan, program.lms, program.resources, job.options, job.example, job.parent)
         with exported(execution.run, program.resources.exports(program.plan)) as trace:
             trace.inputs = job.inputs

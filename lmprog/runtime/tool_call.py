@@ -25,12 +25,13 @@ async def call_tool(
     module: str | None = None,
     within: tuple[int, ...] = (),
 ) -> Any:
-    """Call a tool with `arguments` (by parameter), record the call in `run`, and return the tool's result.
+    """Call a tool with `arguments` (by parameter), record the call in `run`, also where it fails, and return the tool's
+    result.
 
-    `site` is the position of the step, `module` the id of the agent that asked for the call (None: a tool step), and `within`
-    the numbers of the agent's turn and of the call in it (empty for a tool step). Raises ToolFailed where the tool fails, or a
-    step's arguments break a bound of its schema, and unchanged what concerns more than this run. Before a tool that writes
-    `options.before_write` is called; where that raises, nothing is called or recorded.
+    `site` is the position of the step, `module` the id of the agent that asked for the call (None: a tool step), and
+    `within` the numbers of the agent's turn and of the call in it (empty for a tool step). Raises ToolFailed where the
+    tool fails, or a step's arguments break a bound of its schema, and unchanged what concerns more than this run.
+    Before a tool that writes `options.before_write` is called; where that raises, nothing is called or recorded.
     """
     if tool.effects == "write" and run.options.before_write is not None:
         run.options.before_write(run.example)

@@ -38,8 +38,8 @@ def refuse_writes(planned: Iterable[tuple[Plan, int | None]], allowed: bool) -> 
 
 
 def writes(plan: Plan) -> dict[str, int]:
-    """Return the most calls, by the name of each tool that writes, that one run and its scoring can make; sub-programs
-    and judges are included. Empty where no tool writes."""
+    """Return the most calls, by the id of each tool that writes (equal ids of several programs are added up), that one
+    run and its scoring can make; sub-programs and judges are included. Empty where no tool writes."""
     from lmprog.compiler.bounds import bounds
 
     judges = [metric.judge for metric in plan.metrics.values() if metric.judge is not None]

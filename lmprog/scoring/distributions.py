@@ -18,7 +18,8 @@ _MAX_TERMS = 100_000
 
 
 def binomial_pmf(hits: int, trials: int, share: float) -> float:
-    """Return the probability of exactly `hits` hits in `trials` trials, each a hit with probability `share`."""
+    """Return the probability of exactly `hits` hits in `trials` trials, each a hit with probability `share` (0 to 1); 0
+    where `hits` is below 0 or above `trials`."""
     if not 0 <= hits <= trials:
         return 0.0
     if share in (0.0, 1.0):
@@ -28,7 +29,8 @@ def binomial_pmf(hits: int, trials: int, share: float) -> float:
 
 
 def binomial_above(hits: int, trials: int, share: float) -> float:
-    """Return the probability of more than `hits` hits in `trials` trials, each a hit with probability `share`."""
+    """Return the probability of more than `hits` hits in `trials` trials, each a hit with probability `share` (0 to 1);
+    1 where `hits` is below 0, and 0 from `trials` on."""
     if hits < 0:
         return 1.0
     if hits >= trials:
@@ -37,9 +39,10 @@ def binomial_above(hits: int, trials: int, share: float) -> float:
 
 
 def t_quantile(level: float, freedom: int) -> float:
-    """Return the value below which Student's t distribution with `freedom` degrees of freedom has the probability `level`.
+    """Return the value below which Student's t distribution with `freedom` degrees of freedom has the probability
+    `level`.
 
-    `level` is below 1/2, so the value is negative.
+    `level` is above 0 and below 1/2, so the value is negative.
     """
     low, high = -1.0, 0.0
     while _t_below(low, freedom) > level:
@@ -61,7 +64,7 @@ def _t_below(value: float, freedom: int) -> float:
 
 def beta_share(a: float, b: float, x: float) -> float:
     """Return the regularized incomplete beta function I_x(a, b), the share from 0 to 1 of the Beta(a, b) distribution
-    that is below x."""
+    that is below x; 0 for an x below 0, and 1 for one above 1."""
     if x <= 0 or x >= 1:
         return float(x >= 1)
     scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)

@@ -35,14 +35,15 @@ async def score_rows(
     concurrency: int | None = None,
     on_row: Callable[[RowScore], None] | None = None,
 ) -> AsyncIterator[RowScore]:
-    """Run and score each row once for each of `repeats`, with other seeds each time; yield the scores repeat by repeat, in the
-    order of the rows.
+    """Run and score each row once for each of `repeats`, with other seeds each time; yield the scores repeat by repeat,
+    in the order of the rows.
 
-    Of several metrics the first is the score, the others are in its `others`. `options` None are the usual ones; their rollout
-    is the number of the repeat. At most `concurrency` rows (None: the program's) run at a time, and as many are scored beside
-    them. Rows that an outage ended are run again (twice at most) after the others of their repeat, and come last in it.
-    `on_row` is called with each score before it is yielded (None: nothing is). Raises UsageError for an unknown metric or an
-    empty list of them, and BudgetExceeded for a spent budget.
+    Of several metrics the first is the score, the others are in its `others`. `options` None are the usual ones; their
+    rollout is the number of the repeat. At most `concurrency` rows (None: the program's) run at a time, and as many are
+    scored beside them. Rows that an outage ended are run again (twice at most) after the others of their repeat, and
+    come last in it. `on_row` is called with each score before it is yielded, for a row that was run again with the last
+    alone (None: nothing is). Raises UsageError for an unknown metric, an empty list of them and a negative
+    `concurrency`, and BudgetExceeded for a spent budget.
     """
     scorers = scorers_of(program, [metric] if isinstance(metric, str) else metric)
     if not scorers:
@@ -173,11 +174,12 @@ async def aevaluate(
 async def aevaluate(
     program: Program, rows: Sequence[Mapping[str, Any]], metric: str | list[str] | tuple[str, ...], **how: Any
 ) -> Scores | dict[str, Scores]:
-    """Run `program` on `rows` and score each run, in a running event loop; return all scores in the order of the rows, for
-    several metrics a mapping by metric.
+    """Run `program` on `rows` and score each run, in a running event loop; return all scores in the order of the rows,
+    for a list of metrics (also of one) a mapping by metric.
 
-    `how` are the arguments `repeats`, `options`, `concurrency` and `on_row` of `evaluate`. Tools that write are called, not
-    refused. Raises UsageError for an unknown metric or an empty list of them, and BudgetExceeded for a spent budget.
+    `how` are the arguments `repeats`, `options`, `concurrency` and `on_row` of `evaluate`. Tools that write are called,
+    not refused. Raises UsageError for an unknown metric, an empty list of them and a negative `concurrency`, and
+    BudgetExceeded for a spent budget.
     """
     found = [row async for row in score_rows(program, rows, metric, **how)]
     found.sort(key=lambda score: (score.row, score.repeat))
@@ -228,16 +230,18 @@ def evaluate(
     on_row: Callable[[RowScore], None] | None = None,
     allow_writes: bool = False,
 ) -> Scores | dict[str, Scores]:
-    """Run `program` on `rows` and score each run by `metric`; return all scores, for several metrics a mapping by metric.
+    """Run `program` on `rows` and score each run by `metric`; return all scores, for a list of metrics (also of one) a
+    mapping by metric.
 
-    `rows` are mappings, a data frame or a data set; None takes the rows of the data split `split` (None: `test`). Of either
-    only the first `limit` count (None: all). With `metric` None it is the one that `optimize` names, or the only one. Every row
-    is run `repeats` times, each time with other seeds, at most `concurrency` at once (None: as the spec says), with `options`
-    (None: the usual ones); `on_row` is called with each score (None: nothing is). A program with tools that write is refused
-    unless `allow_writes`. Runs that an outage ended, and ended again when they were repeated, have no score (`errors`); other
-    failed runs have the metric's lowest value (`failures`). Without rows the scores are empty, and have no `mean`. Raises
-    UsageError for a metric or split that the program does not have, for `rows` beside a `split` and for refused tools,
-    RowsError where the split cannot be read, and BudgetExceeded for a spent budget.
+    `rows` are mappings, a data frame or a data set; None takes the rows of the data split `split` (None: `test`). Of
+    either only the first `limit` count (None: all). With `metric` None it is the one that `optimize` names, or the only
+    one. Every row is run `repeats` times, each time with other seeds, at most `concurrency` at once (None: as the spec
+    says), with `options` (None: the usual ones); `on_row` is called with each score (None: nothing is). A program with
+    tools that write is refused unless `allow_writes`. Runs that an outage ended, and ended again when they were
+    repeated, have no score (`errors`); other failed runs have the metric's lowest value (`failures`). Without rows the
+    scores are empty, and have no `mean`. Raises UsageError for a metric or split that the program does not have, for
+    `rows` beside a `split`, for an empty list of metrics, for a negative `limit` or `concurrency`, and for refused
+    tools, RowsError where the split cannot be read, and BudgetExceeded for a spent budget.
     """
     if rows is not None and split is not None:
         raise UsageError(f"give rows, or name the split {split!r}, but not both")

@@ -17,16 +17,15 @@ SHOWN = 200
 
 
 def differences(expect: Mapping[str, Expected], outputs: Mapping[str, Any]) -> list[str]:
-    """Return a line of text for each output that is not as `expect` (by output) says; outputs that it does not name may be
-    anything.
-    """
+    """Return a line of text for each output that is not as `expect` (by output) says, one that is missing compared as
+    None; outputs that it does not name may be anything."""
     return [line for name, checks in expect.items() for line in _failed(name, checks, outputs.get(name))]
 
 
 def untrue(asserts: Sequence[Expression], scope: Mapping[str, Any]) -> list[str]:
-    """Return a line of text for each expression of `asserts` that is not True, with the values that it reads, and for each
-    that cannot be computed, with the error. `scope` has the values by the first names that expressions read: `inputs`,
-    `outputs`, `vars` and `trace`."""
+    """Return a line of text for each expression of `asserts` whose value is not True itself, with the values that it
+    reads, and for each that cannot be computed, with the error. `scope` has the values by the first names that
+    expressions read: `inputs`, `outputs`, `vars` and `trace`."""
     found = []
     for expression in asserts:
         try:
@@ -117,8 +116,8 @@ is left out, since `_fields` compares its fields one by one."""
 
 
 def equal(expected: Any, actual: Any) -> bool:
-    """Return whether two plain values are equal, at any depth: texts exactly, numbers up to rounding (CLOSE), and True is not
-    1."""
+    """Return whether two plain values are equal, at any depth: texts exactly, numbers up to rounding (CLOSE, 1e-9 of
+    their size), so that 1 is 1.0, and True is not 1."""
     if isinstance(expected, bool) or isinstance(actual, bool):
         return expected is actual
     if isinstance(expected, int | float) and isinstance(actual, int | float):

@@ -66,7 +66,8 @@ class Scorer:
 
     @property
     def lowest(self) -> float:
-        """The lower end of the metric's range, which is the score of a run that failed by itself."""
+        """The lower end of the metric's range, which is the score of a run that failed by itself; 0 where the spec
+        declares no range."""
         return self.metric.range[0]
 
     async def score(
@@ -82,13 +83,14 @@ class Scorer:
     ) -> Score:
         """Return the metric's score of one result, which must have outputs.
 
-        `inputs` are those of the run, `row` is the whole data row, and `example` its number. Judges draw by `example` and by
-        the seed and rollout of `options` (None: seed 0, rollout 0); their calls are added to `judged` (None: not kept).
-        `scores` holds the same result's scores by other metrics, by id, and those computed here are added to it (None: none are
-        shared). Where the metric fails, the value of its `on_error` is the score. Raises MetricFailed where it fails without
-        `on_error` or is outside of its range; for an outage ProviderError where an LM judge had no answer, and ConnectionFailed
-        where the connection of a judge's tool or of a Python metric failed; UsageError where the metric compares runs and the
-        scorer is not one of `among`; and unchanged what concerns more than one run, such as BudgetExceeded.
+        `inputs` are those of the run, `row` is the whole data row, and `example` its number. Judges draw by `example`
+        and by the seed and rollout of `options` (None: seed 0, rollout 0); their calls are added to `judged` (None: not
+        kept). `scores` holds the same result's scores by other metrics, by id, and those computed here are added to it
+        (None: none are shared). Where the metric fails, but not by an outage, the value of its `on_error` is the score.
+        Raises MetricFailed where it fails without `on_error` or is outside of its range; for an outage ProviderError
+        where an LM judge had no answer, and ConnectionFailed where the connection of a judge's tool or of a Python
+        metric failed; UsageError where the metric compares runs and the scorer is not one of `among`; and unchanged
+        what concerns more than one run, such as BudgetExceeded.
         """
         assert result.outputs is not None
         chosen = options or RunOptions()
@@ -121,8 +123,8 @@ class Scorer:
         return self._reads("runs")
 
     def among(self, results: Sequence[Result], place: int) -> Self:
-        """Return a copy of the scorer for run number `place` (from 0) of `results`, for a metric that compares the runs of one
-        row (`runs`).
+        """Return a copy of the scorer for the run at `place` (from 0) in `results`, for a metric that compares the runs
+        of one row (`runs`).
 
         `results` are those runs of the row that ended without an outage, in their order.
         """
@@ -221,7 +223,8 @@ class Scorer:
 
 
 def scorers_of(program: Program, metrics: Iterable[str]) -> list[Scorer]:
-    """Return a scorer for each of the metrics (ids, each once), in their order, which all call Python metrics in one thread.
+    """Return a scorer for each of the metrics (ids; one that comes twice has one scorer), in their order, which all
+    call Python metrics in one thread.
 
     Raises UsageError for a metric that the program does not have.
     """

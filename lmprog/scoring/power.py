@@ -25,8 +25,8 @@ CHANGING = 0.3
 def power(rows: int, gain: float, level: float, changing: float = CHANGING) -> float:
     """Return the probability that McNemar's mid-p test confirms a true gain with `rows` rows, which are right or wrong.
 
-    `gain` is a share of the rows (0 to 1), `level` the one-sided level of the test, and `changing` the share of rows whose
-    score changes at all, for the better or the worse; it counts as `gain` where that is larger.
+    `gain` is a share of the rows (0 to 1), `level` the one-sided level of the test, and `changing` (CHANGING is 0.3)
+    the share of rows whose score changes at all, for the better or the worse; it counts as `gain` where that is larger.
     """
     share = max(changing, gain)
     better = (1 + gain / share) / 2 if share else 0.5

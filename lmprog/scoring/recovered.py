@@ -51,7 +51,7 @@ class RecoveredCounts:
             self._found[key] = count + 1, first
 
     def runs(self) -> list[RecoveredRuns]:
-        """Return the counts so far, in the order of the steps' paths."""
+        """Return the counts so far, in the order of the steps' paths, then of the kinds."""
         return [RecoveredRuns(*key, *self._found[key]) for key in sorted(self._found)]
 
 

@@ -54,13 +54,13 @@ async def run_again(
     others: bool,
     is_lost: Callable[[T], bool] = lambda run: run.value is None,
 ) -> list[T]:
-    """Repeat each lost run (`is_lost`: one that an outage ended) until it has a score, up to AGAIN (2) times; return the last
-    results in the order of `lost`.
+    """Repeat each lost run (`is_lost`: one that an outage ended) until it has a score, up to AGAIN (2) times, without
+    waits in between; return the last results in the order of `lost`.
 
-    `run` is called with the index of a lost run in `lost` and its last result, and makes it again. At most `together` run at a
-    time. `others` says whether any other run was scored: where none was, the first is made again by itself, and the rest only
-    if that is scored. A run that is not `repeatable` (it called a tool that writes) is not made again. A spent budget ends the
-    repeats without an exception, and runs still lost stay so.
+    `run` is called with the index of a lost run in `lost` and its last result, and makes it again. At most `together`
+    run at a time. `others` says whether any other run was scored: where none was, the first is made again by itself,
+    and the rest only if that is scored. A run that is not `repeatable` (it called a tool that writes) is not made
+    again. A spent budget ends the repeats without an exception, and runs still lost stay so.
     """
     found = list(lost)
     gate = asyncio.Semaphore(together)
@@ -84,8 +84,8 @@ async def run_again(
 
 
 async def all_of(work: Sequence[Awaitable[R]]) -> list[R]:
-    """Return the results of all of `work`, in its order, which is done at the same time; where one raises, the others are
-    cancelled and its exception is raised."""
+    """Return the results of all of `work`, in its order, which is done at the same time; where one raises, the others
+    are cancelled, and when they have ended its exception is raised."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         return await asyncio.gather(*tasks)

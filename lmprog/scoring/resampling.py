@@ -40,7 +40,8 @@ def ratios(parts: Sequence[float], wholes: Sequence[float]) -> list[float]:
     """Return RESAMPLES (10,000) ratios, each the sum of `parts` over the sum of `wholes` of a bootstrap resample of the
     rows.
 
-    Each row has one value in each. A resample whose `wholes` sum to 0 is left out, so that there may be fewer.
+    Each row (at least one) has one value in each. A resample whose `wholes` sum to 0 is left out, so that there may be
+    fewer.
     """
     n, found = len(wholes), []
     if (numpy := _numpy()) is None:
@@ -59,8 +60,8 @@ def ratios(parts: Sequence[float], wholes: Sequence[float]) -> list[float]:
 
 
 def signed_sums(sizes: Sequence[float]) -> list[float]:
-    """Return RESAMPLES (10,000) sums of the sizes, each size with a random sign: the null distribution of a sign-flip
-    test."""
+    """Return RESAMPLES (10,000) sums of the sizes (at least one), each size with a random sign: the null distribution
+    of a sign-flip test."""
     n = len(sizes)
     if (numpy := _numpy()) is None:
         draw = integers(2)
@@ -72,8 +73,8 @@ def signed_sums(sizes: Sequence[float]) -> list[float]:
 
 
 def percentiles(values: Sequence[float], shares: Sequence[float]) -> list[float]:
-    """Return the quantiles of the values at `shares` (0 to 1), one for each share in their order, interpolated
-    linearly. There must be a value at least."""
+    """Return the quantiles of the values, in any order, at `shares` (0 to 1), one for each share in their order,
+    interpolated linearly. There must be a value at least."""
     ordered, found = sorted(values), []
     for share in shares:
         place = share * (len(ordered) - 1)

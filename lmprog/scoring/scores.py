@@ -62,7 +62,8 @@ class RowScore:
 
     @property
     def repeatable(self) -> bool:
-        """True where neither the run nor its judges called a tool that writes, so that running the row again is safe."""
+        """True where neither the run nor its judges called a tool that writes, with or without success, so that running
+        the row again is safe."""
         return not any(
             isinstance(made, ToolInvocation) and made.wrote for made in (*self.result.records, *self.all_judged)
         )
@@ -93,7 +94,7 @@ class RowScore:
 
 @dataclass(frozen=True)
 class Outages:
-    """The number of rows that have no score, since outages ended all their runs, out of `of` rows."""
+    """The number of rows that have no score (`rows`), since outages ended all their runs, out of `of` rows."""
 
     rows: int
     of: int
@@ -105,7 +106,8 @@ class Outages:
 
     @property
     def too_many(self) -> bool:
-        """True where so many rows have no score that no candidate may be chosen by the scores of the others."""
+        """True where so many rows have no score (more than 5%) that no candidate may be chosen by the scores of the
+        others."""
         return too_many_outages(self.rows, self.of)
 
     def __str__(self) -> str:
@@ -113,8 +115,8 @@ class Outages:
 
 
 def doubt(sides: Mapping[str, Scores]) -> str | None:
-    """Return a sentence that says why a comparison of scores shows nothing, where outages left out too many rows; else
-    None.
+    """Return a sentence that says why a comparison of scores shows nothing, where outages left out too many rows of any
+    side (`Outages.too_many`); else None.
 
     `sides` has the scores that are compared, by the name that the sentence gives them.
     """
@@ -155,9 +157,9 @@ class Scores:
     ) -> Scores:
         """Return Scores made from saved values of a metric: pairs of a row's number and its score, None for an outage.
 
-        The runs' outputs were not saved, so its results are empty. `kinds` are the kinds of the failures, in the order of the
-        values (None: it did not fail), and may be fewer than these. `recovered` are the failures that an `on_error` answered,
-        by the place of the value (from 0).
+        Neither outputs, calls nor reasons of failures were saved, so that the results are empty and each `cause` is
+        None. `kinds` are the kinds of the failures, in the order of the values (None: it did not fail), and may be
+        fewer than these. `recovered` are the failures that an `on_error` answered, by the place of the value (from 0).
         """
         kept = list(values)
         given = [*kinds, *[None] * (len(kept) - len(kinds))]
@@ -192,20 +194,21 @@ class Scores:
         if not self.rows:
             raise UsageError("there are no rows to score")
         if not self.by_row:
-            raise ProviderError(f"no row could be scored: {self.errors[0].cause}")
+            raise ProviderError(f"no row could be scored: {_why(self.errors[0])}")
         if all(row.kind == "input" for row in self.rows):
-            raise LmprogError(f"no row could be scored: {self.rows[0].cause}")
+            raise LmprogError(f"no row could be scored: {_why(self.rows[0])}")
         return estimate(list(self.by_row.values()))
 
     def checked(self) -> Scores:
-        """Return these scores; raise MetricFailed where the metric itself failed on every row that was not an outage.
+        """Return these scores; raise MetricFailed where there are runs that no outage ended, and the metric itself
+        failed on all of them.
 
-        This is for a program as its author wrote it, where such a metric is broken. A candidate's outputs may be the cause
-        of the failures, so that candidates are not checked: they score lowest.
+        This is for a program as its author wrote it, where such a metric is broken. A candidate's outputs may be the
+        cause of the failures, so that candidates are not checked: they score lowest.
         """
         scored = [row for row in self.rows if row.value is not None]
         if scored and all(row.kind == "metric" for row in scored):
-            raise MetricFailed(f"no row could be scored: {scored[0].cause}; it fails on every row, so correct it")
+            raise MetricFailed(f"no row could be scored: {_why(scored[0])}; it fails on every row, so correct it")
         return self
 
     @property
@@ -220,7 +223,7 @@ class Scores:
 
     @property
     def errors(self) -> list[RowScore]:
-        """The runs without a score, because an outage ended them."""
+        """The runs without a score by this metric, because an outage ended them or the metric."""
         return [row for row in self.rows if row.value is None]
 
     @cached_property
@@ -254,12 +257,14 @@ class Scores:
 
     @property
     def usage(self) -> Usage:
-        """The calls, tokens and cost of the program's runs, without those of judges; runs that an outage ended are included."""
+        """The calls, tokens and cost of the program's runs, without those of judges; runs that an outage ended are
+        included, also where they were made again."""
         return usage_of([*row.earlier, *row.result.records] for row in self.rows)
 
     @property
     def judges(self) -> Usage:
-        """The calls, tokens and cost of the metric's LM judges."""
+        """The calls, tokens and cost of this metric's LM judges (not of `others`), for runs that were made again
+        included."""
         return usage_of(row.judged for row in self.rows)
 
     def on(self, rows: Collection[int]) -> Scores:
@@ -295,6 +300,11 @@ def scored_run(recorder: RunRecorder, row: RowScore, columns: Mapping[str, Any],
         scores={id: each.value for id, each in scores.items()},
         said={id: said for id, each in scores.items() if (said := each.feedback or each.cause)},
     )
+
+
+def _why(run: RowScore) -> str:
+    """Return the reason why a run failed; of one whose reason was not saved its kind of failure."""
+    return run.cause or (f"it failed ({run.kind})" if run.kind is not None else "outages ended its runs")
 
 
 def _by_kind(rows: Iterable[RowScore]) -> dict[str, tuple[int, str]]:

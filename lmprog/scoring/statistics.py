@@ -1,10 +1,12 @@
 """Intervals and paired comparisons. Scores are fractions of the metric's own scale; intervals are of 95%.
 
-Where all scores are 0 or 1 the intervals are those of score tests: Wilson's (1927) for a share and Tango's (Statistics in
-Medicine 17, 1998) for a paired difference, which keep their width where every row is right, or no row has changed. Other scores
-get the bootstrap's percentiles, taken further out for few rows (Hesterberg, The American Statistician 69, 2015, section 5.3);
-BCa would have no value where rows are equal, and changes little for means. A single row, and equal rows, show no spread, so
-that their interval has no width. Every resampling has a fixed seed: the same scores give the same interval.
+Where all scores are 0 or 1 the intervals are those of score tests: Wilson's (1927) for a share and Tango's (Statistics
+in Medicine 17, 1998) for a paired difference, which keep their width where every row is right, or no row has changed.
+Other scores get the bootstrap's percentiles, taken further out for few rows (Hesterberg, The American Statistician 69,
+2015, section 5.3); BCa would have no value where rows are equal, and changes little for means. Equal scores show no
+spread: the interval of their mean allows for the share of other rows that may not have been seen, and that of equal
+differences, or of a ratio of one row, has no width. Every resampling has a fixed seed: the same scores give the same
+interval.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class Estimate:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Estimate:
-        """Return the estimate saved as `as_json` made it; its n is 0, since the number of rows is not saved."""
+        """Return the estimate saved as `as_json` made it; its n is 0, since the number of rows is not saved. Raises
+        KeyError where `mean` or `ci95` is missing."""
         low, high = values["ci95"]
         return Estimate(values["mean"], (low, high), 0)
 
@@ -79,7 +82,8 @@ class Difference(Estimate):
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Return the mean of `values` (one score a row) with its 95% interval. Raises ValueError for no values."""
+    """Return the mean of `values` (one score a row) with its 95% interval: Wilson's where all are 0 or 1, else the
+    bootstrap's; of equal values, or one, it has a width too. Raises ValueError for no values."""
     if not values:
         raise ValueError("no row was scored")
     center = math.fsum(values) / len(values)
@@ -108,10 +112,11 @@ def paired(before: Sequence[float], after: Sequence[float]) -> Difference:
 
 
 def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Estimate | None:
-    """Return the sum of `parts` over the sum of `wholes`, with its interval by the bootstrap over rows.
+    """Return the sum of `parts` over the sum of `wholes`, with its interval by the bootstrap over rows, whose number is
+    `n`.
 
-    Each row has one value in each list. The result is None where the wholes sum to 0; a resample whose wholes sum to 0 is
-    left out.
+    Each row has one value in each list. The result is None where the wholes sum to 0; a resample whose wholes sum to 0
+    is left out.
     """
     if not math.fsum(wholes):
         return None
@@ -125,10 +130,10 @@ def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Estimate | None:
 def gain_p(before: Sequence[float], after: Sequence[float]) -> float:
     """Return the one-sided p value for `after` being better than `before`, scores of the same rows in the same order.
 
-    It is 1 where no score changed, else the mid-p value of the sign-flip test; where all changes are of one size, as of scores
-    of 0 or 1, that is McNemar's mid-p (M. Fagerland, S. Lydersen and P. Laake, BMC Medical Research Methodology 13:91, 2013),
-    whose error stays near the level where the exact test, of few rows, stays far below it. Raises ValueError where the lists
-    differ in length.
+    It is 1 where no score changed, else the mid-p value of the sign-flip test by RESAMPLES (10,000) draws; where all
+    changes are of one size, as of scores of 0 or 1, that is McNemar's mid-p (M. Fagerland, S. Lydersen and P. Laake,
+    BMC Medical Research Methodology 13:91, 2013), whose error stays near the level where the exact test, of few rows,
+    stays far below it. Raises ValueError where the lists differ in length.
     """
     changed = [b - a for a, b in zip(before, after, strict=True) if abs(b - a) > ROUNDING]
     if not changed:
@@ -143,7 +148,8 @@ def gain_p(before: Sequence[float], after: Sequence[float]) -> float:
 
 
 def mid_p(better: int, changed: int) -> float:
-    """Return McNemar's one-sided mid-p value: `better` of the `changed` rows became better, the others worse."""
+    """Return McNemar's one-sided mid-p value: `better` of the `changed` rows became better, the others worse; 0.5 where
+    none changed."""
     return binomial_above(better, changed, 0.5) + 0.5 * binomial_pmf(better, changed, 0.5)
 
 

@@ -49,8 +49,7 @@ class Labels:
 
 def labels_of(plan: Plan, metric: str) -> Labels | None:
     """Return the output and the column that a metric compares; None where its arguments are not one enum output and one
-    column.
-    """
+    column. Raises KeyError for a metric that the program does not have."""
     read = [expression.references for expression in plan.metrics[metric].arguments.values()]
     paths = sorted(path for references in read for path in references)
     if len(read) != 2 or [path[0] for path in paths] != ["outputs", "row"] or any(len(path) != 2 for path in paths):
@@ -60,11 +59,12 @@ def labels_of(plan: Plan, metric: str) -> Labels | None:
 
 
 def by_column(scores: Scores, rows: Rows, column: str, labels: Labels | None = None) -> list[Group]:
-    """Return the mean score of the rows of each value of a column, in the order of the values: numbers by size, others by their
-    text. Rows without a score are left out; `rows` are the data rows that were scored, by their numbers.
+    """Return the mean score of the rows of each value of a column, in the order of the values: by size where all are
+    numbers, else by their text, with None first. Values that are written equally, as 1 and "1", are one. Rows without a
+    score are left out; `rows` are the data rows that were scored, by their numbers.
 
-    With `labels` of that column each group has the precision of its label too (None: no labels). Raises UsageError where no row
-    has the column.
+    With `labels` of that column each group has the precision of its label too (None: no labels). Raises UsageError
+    where no row has the column.
     """
     if not any(column in row for row in rows):
         known = ", ".join(dict.fromkeys(name for row in rows for name in row))
@@ -95,10 +95,11 @@ def _precision(scores: Scores, rows: Rows, labels: Labels) -> dict[tuple[bool, s
 
 
 def confusions(scores: Scores, rows: Rows, labels: Labels) -> list[tuple[Any, Any, int]]:
-    """Count wrong labels; return `(wanted, predicted, number of runs)` for each pair, the most frequent first.
+    """Count wrong labels; return `(wanted, predicted, number of runs)` for each pair, the most frequent first, of equal
+    numbers by their texts.
 
-    `rows` are the data rows that were scored, by their numbers. An unreadable reply predicts None; runs that an outage or
-    another failure ended are left out.
+    `rows` are the data rows that were scored, by their numbers. An unreadable reply predicts None; runs that an outage
+    or another failure ended are left out.
     """
     counts: Counter[tuple[tuple[bool, str], tuple[bool, str]]] = Counter()
     values: dict[tuple[bool, str], Any] = {}

@@ -30,11 +30,13 @@ Status = Literal["passed", "failed", "error", "ran"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one test of a spec, by the test's name; its `status` is passed, failed, error, or, in a dry run, ran.
+    """The outcome of one test of a spec, by the test's name; its `status` is passed, failed, error, or, in a dry run,
+    ran.
 
-    `error` is an outage or a failure of the machine, which says nothing about the program. `message` says why the test did not
-    pass, and of one that passed its score, if it has one; `seconds` is its time, `score` the score of a gate (None: it is no
-    gate, or was not scored), and `records` are its calls of LMs and tools, those of judges included.
+    `error` is an outage or a failure of the machine, which says nothing about the program. `message` says why the test
+    did not pass, and of one that passed its score and the failures that an `on_error` answered (empty: neither);
+    `seconds` is its time, `score` the score of a gate (None: it is no gate, or was not scored), and `records` are its
+    calls of LMs and tools, those of judges included.
     """
 
     spec: Path
@@ -73,12 +75,12 @@ async def outcomes(
     on_run: Callable[[], None] | None = None,
     compared: bool = True,
 ) -> AsyncIterator[Outcome]:
-    """Run the tests of `spec` and yield their outcomes in the order of `tests`: examples all at once, gates one after the
-    other.
+    """Run the tests of `spec` and yield their outcomes in the order of `tests`: examples all at once, gates one after
+    the other.
 
-    At most the program's concurrency of examples run at a time. `on_run` is called after each run, for a progress bar (None:
-    nothing is). With `compared` False (a dry run) outputs and scores are not looked at: a test `ran` where none of its runs
-    fails. Nothing is raised for a test: its outcome has the error.
+    At most the program's concurrency of examples run at a time. `on_run` is called after each run, for a progress bar
+    (None: nothing is). With `compared` False (a dry run) outputs and scores are not looked at: a test `ran` where none
+    of its runs fails. Nothing is raised for a test, also not BudgetExceeded: its outcome has the error.
     """
     tell = on_run or (lambda: None)
     gate = asyncio.Semaphore(program.concurrency)

@@ -15,11 +15,12 @@ from lmprog.traces.record import Invocation, Record, ToolInvocation
 
 def trace_of(plan: Plan, records: Sequence[Record]) -> dict[str, Any]:
     """Return the value that a metric reads as `trace`: the counts of a run's LM calls (`calls`, `prompt_tokens`,
-    `reply_tokens`, `cut`, `forgiven`), `tools` (the ids of the tools called, in order), and under `modules`, by id, each
-    module's counts with its `replies` and `outputs`.
+    `reply_tokens`, `cut`, `forgiven`), `tools` (the ids of the tools called, in order), and under `modules`, by id,
+    each module's counts (0 without calls) with its `replies` and `outputs`. Tokens that a provider did not report count
+    0.
 
-    `records` are the run's. Calls of sub-programs count in the totals; `modules` has the program's own modules alone, of an
-    ensemble those of its members together.
+    `records` are the run's. Calls of sub-programs count in the totals; `modules` has the program's own modules alone,
+    of an ensemble those of its members together.
     """
     calls = [record for record in records if isinstance(record, Invocation)]
     # The program of an ensemble is each of its members.
@@ -55,8 +56,9 @@ def _counts(calls: Sequence[Invocation]) -> dict[str, int]:
 
 
 def runs_of(plan: Plan, results: Sequence[Result], place: int) -> dict[str, Any]:
-    """Return the value that a metric reads as `runs`, for run number `place` (from 0) of a row: `index0` (that number),
-    and lists over the runs of the row: `reply_tokens`, and in `outputs` each output by name.
+    """Return the value that a metric reads as `runs`, for the run at `place` (from 0) in `results`: `index0` (that
+    place), and lists over the `results`, None for the outputs of a run that failed by itself: `reply_tokens`, and in
+    `outputs` each output by name.
 
     `results` are those runs of the row that ended without an outage.
     """

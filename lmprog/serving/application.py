@@ -116,7 +116,8 @@ def application(
 
 
 class Bearer:
-    """ASGI middleware that answers HTTP requests without the bearer key with status 401, but for the paths of OPEN."""
+    """ASGI middleware that answers HTTP requests without the bearer key with status 401, but for the paths of OPEN
+    (`/health` and `/ready`)."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self.app = app
@@ -132,9 +133,9 @@ class Bearer:
 
 
 class AccessLog:
-    """ASGI middleware that prints a line on standard error for each HTTP request that has ended (method, path, status and
-    milliseconds, without its contents), and counts it in `metrics`: under its path where that is one of `paths`, else under
-    `other`. The status is `-` where no response was begun."""
+    """ASGI middleware that prints a line on standard error for each HTTP request that has ended (method, path as it
+    came, status and milliseconds, without its query and contents), and counts it in `metrics`: under its path where
+    that is one of `paths`, else under `other`. The status is `-` where no response was begun."""
 
     def __init__(self, app: ASGIApp, metrics: ServerMetrics, paths: frozenset[str]) -> None:
         self.app, self._metrics, self._paths = app, metrics, paths

@@ -41,15 +41,16 @@ def chat_input(plan: Plan) -> str | None:
 
 def model_of(plan: Plan) -> dict[str, Any]:
     """Return the program as one entry of `GET /v1/models`, a dictionary in OpenAI's form: `id` (its name), `object`,
-    `created`, `owned_by`."""
+    `created` (always 0), `owned_by`."""
     return {"id": plan.name, "object": "model", "created": 0, "owned_by": "lmprog"}
 
 
 class ChatAnswer:
     """The response to one `POST /v1/chat/completions` (OpenAI's protocol), an `Answer` of `running.py`.
 
-    The program decides how its LMs sample: temperature, max_tokens and the like in the request are ignored. `waiting` has the
-    turns of agents whose calls of a client's tools have no results yet, and `id` is the run's.
+    The program decides how its LMs sample: temperature, max_tokens and the like in the request are ignored. `waiting`,
+    which all requests share, has the turns of agents whose calls of a client's tools have no results yet, and `id` is
+    the run's.
     """
 
     def __init__(self, plan: Plan, waiting: WaitingTurns, request: Request, send: Send, id: str) -> None:
@@ -64,11 +65,11 @@ class ChatAnswer:
         self._fields = FieldPieces(plan)
 
     def inputs(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the program's one input by name, from the messages of the request: the whole conversation, or the text of the
-        user's last message; and set `streams` and `client_tools` as the request wants them.
+        """Return the program's one input by name, from the messages of the request: the whole conversation, or the text
+        of the user's last message; and set `streams` and `client_tools` as the request wants them.
 
-        Raises Refused where the program is no chat model or not the model that is named, where messages or tools do not fit,
-        and for more than one answer (`n`).
+        Raises Refused where the program is no chat model, where `model` is absent or names another, where messages
+        (such as none of the user for a text) or tools do not fit, and for more than one answer (`n`).
         """
         name = chat_input(self._plan)
         if name is None:

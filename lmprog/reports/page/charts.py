@@ -42,8 +42,8 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of several series over common axes, with at least one point, under a `title` and with a `note` below (None:
-    none); `across` is the name of the horizontal axis.
+    """A chart of several series over common axes, with at least one point (its axes raise ValueError without), under a
+    `title` and with a `note` below (None: none); `across` is the name of the horizontal axis.
 
     With `percent` the vertical axis shows fractions as percentages. `width` and `height` are those of the drawing.
     """
@@ -71,7 +71,8 @@ class Chart:
 
     @cached_property
     def up_ticks(self) -> list[float]:
-        """The values with a tick on the vertical axis, ascending; the first and the last are the ends of the axis."""
+        """The values with a tick on the vertical axis, ascending; the first and the last are the ends of the axis,
+        which holds all points, their intervals and `span`."""
         values = [value for point in self.points for value in (point.y, point.low, point.high) if value is not None]
         values += self.span or ()
         return ticks(min(values), max(values), 5)
@@ -83,7 +84,8 @@ class Chart:
         return [tick for tick in ticks(low, high, 6, whole=True) if low <= tick <= high]
 
     def x(self, value: float) -> float:
-        """Return the horizontal position in the drawing of a value of the horizontal axis."""
+        """Return the horizontal position in the drawing of a value of the horizontal axis; the middle where all points
+        have the same."""
         low, high = self.reach
         # A single point stands in the middle.
         share = (value - low) / (high - low) if high > low else 0.5
@@ -100,7 +102,8 @@ class Chart:
         return LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
 
     def label(self, value: float) -> str:
-        """Return a value of the vertical axis as text with four digits, as a percentage if the chart shows these."""
+        """Return a value of the vertical axis as text with four significant digits, as a percentage if the chart shows
+        these."""
         return f"{100 * value:.4g}%" if self.percent else f"{value:.4g}"
 
     def line(self, series: Series) -> str:
@@ -116,9 +119,8 @@ class Chart:
         return "".join(path)
 
     def band(self, series: Series) -> str:
-        """Return the SVG path (attribute `d`) around the intervals of a series; empty for `dots`, and where fewer than two
-        points have one.
-        """
+        """Return the SVG path (attribute `d`) around the intervals of a series, in stairs for `steps`; empty for
+        `dots`, and where fewer than two points have one."""
         whole = [(p.x, p.low, p.high) for p in series.points if p.low is not None and p.high is not None]
         if series.style == "dots" or len(whole) < 2:
             return ""
@@ -137,9 +139,9 @@ def _corners(points: Sequence[tuple[float, float]], stairs: bool) -> list[tuple[
 
 
 def ticks(low: float, high: float, about: int, whole: bool = False) -> list[float]:
-    """Return about `about` round numbers for an axis, ascending and at least two, the first not above `low` and the last not
-    below `high`; integers if `whole`. Bounds that are equal but for rounding get room around them.
-    """
+    """Return about `about` round numbers for an axis, ascending and at least two, the first not above `low` and the
+    last not below `high`; integers if `whole`. Bounds that are equal but for rounding get room around them; `low` must
+    not be above `high`."""
     size = max(abs(low), abs(high))
     if high - low <= 1e-9 * size:
         reach = size / 2 or 0.5

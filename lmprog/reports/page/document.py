@@ -26,10 +26,9 @@ LISTED = 1000
 
 
 def document(template: str, script: str, **values: Any) -> str:
-    """Return a whole HTML page: the Jinja template in the file `template` of lmprog/reports/page, filled with `values`,
-    with the style, and the script of the file `script`, inside. A name that the template uses and `values` lack is an
-    error of Jinja.
-    """
+    """Return a whole HTML page: the Jinja template in the file `template` of lmprog/reports/page, filled with `values`
+    (whose texts are escaped), with the style, and the script of the file `script`, inside. A name that the template
+    uses and `values` lack is an error of Jinja."""
     code = (FOLDER / script).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
@@ -38,7 +37,7 @@ def document(template: str, script: str, **values: Any) -> str:
 
 def fragment(template: str, **values: Any) -> str:
     """Return a part of an HTML page: the Jinja template in the file `template` of lmprog/reports/page, filled with
-    `values`. A name that it uses and `values` lack is an error of Jinja."""
+    `values` (whose texts are escaped). A name that it uses and `values` lack is an error of Jinja."""
     return environment().get_template(template).render(**values)
 
 
@@ -84,9 +83,8 @@ def amount(value: float, digits: int = 0) -> str:
 
 
 def kind(line: str) -> str:
-    """Return the kind of a line of a unified diff by its beginning: `heading` (also for the names of the files), `added`,
-    `removed` or `same`.
-    """
+    """Return the kind of a line of a unified diff by its beginning: `heading` (`@@`, and the names of files after
+    `--- a/` and `+++ b/`), `added`, `removed` or `same`."""
     if line.startswith(("--- a/", "+++ b/", "@@")):
         return "heading"
     return {"+": "added", "-": "removed"}.get(line[:1], "same")

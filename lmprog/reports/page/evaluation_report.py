@@ -99,7 +99,7 @@ class EvaluationReport:
 
     @cached_property
     def evaluations(self) -> Sequence[Evaluation]:
-        """The columns that have scores."""
+        """The columns that did not end with an error, perhaps none."""
         return [one for one in self.matrix.columns if one.error is None]
 
     @property
@@ -124,7 +124,8 @@ class EvaluationReport:
 
     @property
     def span(self) -> tuple[float, float]:
-        """The least and the greatest score to show: 0 and 1, or beyond where an interval goes beyond them."""
+        """The least and the greatest score to show: 0 and 1, or beyond where an interval of a column by any metric goes
+        beyond them."""
         estimates = [self.matrix.estimate(one, id) for one in self.evaluations for id in self.matrix.metrics]
         found = [each.ci95 for each in estimates if each is not None]
         return min([0.0, *(low for low, _ in found)]), max([1.0, *(high for _, high in found)])
@@ -159,9 +160,8 @@ class EvaluationReport:
 
     @property
     def groups(self) -> tuple[str, list[Group]] | None:
-        """The name of the column that groups the scores, and the scores of each of its values, of the first program; None where
-        there is none, or its values may be private.
-        """
+        """The name of the column that groups the scores (see `Evaluation.groups`), and the scores of each of its
+        values, of the first program; None where there is none, or its values may be private."""
         return None if self._guarded else self.first.groups()
 
     @property
@@ -194,7 +194,8 @@ class EvaluationReport:
 
     @cached_property
     def rows(self) -> list[RowReport]:
-        """The rows that the page lists, the first LISTED (1,000) that were run, each with its answers."""
+        """The rows that the page lists, each with its answers: the first LISTED (1,000) that the first column with
+        scores has run."""
         numbers = list(dict.fromkeys(run.row for run in self.first.scores.rows))[:LISTED]
         return [self._row(number, place < WITH_CALLS) for place, number in enumerate(numbers)]
 
@@ -210,7 +211,7 @@ class EvaluationReport:
 
     @property
     def more(self) -> int:
-        """The number of rows that the page does not list."""
+        """The number of rows that were run and that the page does not list."""
         return max(0, len({run.row for run in self.first.scores.rows}) - LISTED)
 
     @cached_property
@@ -276,7 +277,7 @@ class EvaluationReport:
 
     @property
     def trace_link(self) -> str | None:
-        """The address of the trace file relative to the page; None without a trace."""
+        """The address of the trace file relative to the page, quoted for a URL; None without a trace."""
         return quote(os.path.relpath(self.trace.resolve(), self.folder.resolve())) if self.trace is not None else None
 
     def trace_command(self, number: int) -> str:

@@ -21,8 +21,8 @@ MOST = 300
 
 @dataclass(frozen=True)
 class Box:
-    """A box for an input, a step or an output (`kind`) called `name` (`inputs.NAME`, the step's id, or `outputs.NAME`), with
-    the lines of its text and its place in the drawing.
+    """A box (its `kind`: `input`, `step` or `output`) called `name` (`inputs.NAME`, the step's id, or `outputs.NAME`),
+    with the lines of its text and its place in the drawing.
 
     `layer` is its row, 0 at the top, `x` and `y` are its upper left corner, and `step` is the id of the step whose
     requests the page shows (None: an input or output, which has none).
@@ -83,9 +83,9 @@ class Graph:
 
 
 def graph_of(plan: Plan) -> Graph | None:
-    """Return the drawing of a program: its inputs in the first layer, each step below those that it reads, its outputs in the
-    last. None where it has more than MOST (300) steps, those inside of loops not counted.
-    """
+    """Return the drawing of a program: its inputs in the first layer, each step below those that it reads, its outputs
+    in the last; a loop is one box with a line for each step inside. None where it has more than MOST (300) steps, those
+    inside of loops not counted."""
     if len(plan.steps) > MOST:
         return None
     edges = list(dict.fromkeys(_edges(plan)))

@@ -63,10 +63,10 @@ class Version:
 
 @dataclass(frozen=True)
 class ChangedRow:
-    """A test row whose score differs between versions of the program: its number from 0, its inputs as text by name (empty
-    where they are not kept), and all versions that were scored on the test rows.
+    """A test row whose score differs between versions of the program: its number from 0, its inputs as text by name
+    (empty where they are not kept), and all versions that were scored on the test rows.
 
-    `way` says how the score changed from the first version to the last: better, worse, or back to what it was.
+    `way` says how the score changed from the first version to the last: `better`, `worse`, or `back` to what it was.
     """
 
     number: int

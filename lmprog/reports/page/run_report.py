@@ -28,8 +28,8 @@ AS_WRITTEN = "as written"
 class Scored:
     """A score of a candidate in the order of the search, as a point of the search's curve.
 
-    `number` is its place in that order, from 0, `digest` names the candidate, and `rows` is the number of choosing dev rows
-    that it was scored on.
+    `number` is its place in that order, from 0, `digest` names the candidate, `rows` is the number of choosing dev rows
+    that it was scored on, `score` the estimate on them, and `best` the best one so far.
     """
 
     number: int
@@ -155,7 +155,8 @@ class RunReport:
 
     @property
     def spent(self) -> Spent:
-        """The calls, tokens, money and time that the stages have spent, without the final scores on test rows."""
+        """The calls, tokens, money and time that the stages have spent, of one in progress its finished parts, without
+        the final scores on test rows."""
         total = Spent()
         for stage in self.stages:
             total = total.plus(stage.spent or stage.paid)

@@ -41,8 +41,9 @@ def new_token() -> str:
 
 
 def serve(handler: type[BaseHTTPRequestHandler], port: int, ready: Callable[[str], None]) -> int:
-    """Serve local pages on 127.0.0.1 at `port` (0: any free one) until SIGTERM, whose handler this sets for the process; return
-    the exit status 0. `ready` is called with the address, such as `http://127.0.0.1:8000/`, once the server listens.
+    """Serve local pages on 127.0.0.1 at `port` (0: any free one) until SIGTERM, whose handler this sets for the rest of
+    the process (so call it in the main thread); return the exit status 0. `ready` is called with the address, such as
+    `http://127.0.0.1:8000/`, once the server listens.
 
     `handler` answers the requests, each in a thread. Raises InfrastructureError where the port cannot be had, and
     KeyboardInterrupt on Ctrl-C.
@@ -64,9 +65,8 @@ def serve(handler: type[BaseHTTPRequestHandler], port: int, ready: Callable[[str
 
 
 def page_handler(page: Callable[[], str]) -> type[LocalHandler]:
-    """Return the class of request handlers for one page at `/`, which calls `page` for the HTML at each request; where `page`
-    raises LmprogError or OSError, the response is the message with status 500.
-    """
+    """Return the class of request handlers for one page at `/`, which calls `page` for the HTML at each request; where
+    `page` raises LmprogError or OSError, the response is the message with status 500. Other paths get status 404."""
 
     class Handler(LocalHandler):
         def do_GET(self) -> None:
@@ -108,8 +108,8 @@ class LocalHandler(BaseHTTPRequestHandler):
         return True
 
     def name_behind(self, token: str, verb: str) -> str:
-        """Return the part of the request's path after `/TOKEN/`, without the query; empty for the page itself. Raises Refused
-        (403) where the path does not begin with the token.
+        """Return the part of the request's path after `/TOKEN/`, without the query; empty for the page itself, also
+        without a slash after the token. Raises Refused (403) where the path does not begin with the token.
 
         `verb` is the command whose printed address has the token, for the message.
         """
@@ -119,9 +119,8 @@ class LocalHandler(BaseHTTPRequestHandler):
         return name
 
     def json_body(self, most: int) -> dict[str, Any]:
-        """Return the body of a request as a JSON object. Raises Refused for a body of another type, without a length, of more
-        than `most` bytes, or that is no JSON object.
-        """
+        """Return the body of a request as a JSON object. Raises Refused for a body of another type (415), without a
+        length (411), of more than `most` bytes (413), or that is no JSON object (400)."""
         # A page elsewhere cannot declare JSON without asking this server first, which does not answer.
         if self.headers.get_content_type() != "application/json":
             raise Refused(415, "the body must be JSON")
@@ -150,8 +149,8 @@ class LocalHandler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def begin(self, status: int, kind: str, length: int | None = None) -> None:
-        """Send the status and headers of a response (`kind`: its content type, `length`: its bytes, None: not known),
-        without the empty line that ends them."""
+        """Prepare the status and headers of a response (`kind`: its content type, `length`: its bytes, None: not
+        known), which `end_headers` sends."""
         self.send_response(status)
         self.send_header("content-type", f"{kind}; charset=utf-8")
         if length is not None:
@@ -164,7 +163,7 @@ class LocalHandler(BaseHTTPRequestHandler):
 
 
 class LocalServer(ThreadingHTTPServer):
-    """A web server on a local address, with a thread for each request."""
+    """A web server on a local address, with a thread for each request, which ends with the process."""
 
     daemon_threads = True
     # Streams of events go on until their readers leave; the end of the server waits for none of them.

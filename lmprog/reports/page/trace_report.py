@@ -38,9 +38,8 @@ PRIVATE = "(private)"
 
 @dataclass(frozen=True)
 class Side:
-    """A run as the page shows it: outputs as texts by name, scores by metric (None: an outage), and `words`; private values are
-    left out unless the page shows them.
-    """
+    """A run as the page shows it: outputs as texts by name, scores by metric (None: an outage), and `words` (feedback
+    of the metrics, the run's error, calls of a client); private values are left out unless the page shows them."""
 
     outputs: Mapping[str, str]
     scores: Mapping[str, float | None]
@@ -74,11 +73,12 @@ class Entry:
 
 @dataclass
 class TraceReport:
-    """The content of the page of one or two files, each a trace or the lines of `eval --out`, as they are when this is made.
-    With `show_private` private values are shown too. Raises UsageError for a file that is neither.
+    """The content of the page of one or two files, each a trace or the lines of `eval --out`, as they are when this is
+    made. With `show_private` private values are shown too. Raises UsageError for a file that is neither, has no run, or
+    is absent.
 
-    The trace of `eval --against` has the runs of two programs, which are compared as two files are. `runs` are the runs of
-    each side as dictionaries, `names` their names.
+    The trace of `eval --against` has the runs of two programs, which are compared as two files are; with more than two
+    programs they are not. `runs` are the runs of each side as dictionaries, `names` their names.
     """
 
     files: Sequence[Path]
@@ -118,22 +118,21 @@ class TraceReport:
 
     @property
     def can_store(self) -> bool:
-        """True if the page can store feedback: it is served, and the first file is a trace whose runs have ids."""
+        """True if the page can store feedback: it is served, and some run of the first file, a trace, has an id."""
         return self.live and any("id" in run for run in self.runs[0])
 
     @property
     def keys(self) -> Iterator[tuple[str, str]]:
-        """The keys of the keyboard that choose one of the `labels`, each with the value, in the order of the labels;
-        further values have an empty key."""
+        """The keys of the keyboard (1 to 9) that choose one of the `labels`, each with the value, in the order of the
+        labels; further values have an empty key."""
         _, values = self.labels or ("", ())
         for place, value in enumerate(values):
             yield KEYS[place : place + 1], value
 
     @cached_property
     def entries(self) -> list[Entry]:
-        """The first LISTED (1,000) runs of the first file; in a comparison those that disagree with the other file's come
-        first.
-        """
+        """The first LISTED (1,000) runs of the first file; in a comparison sorted by `way`: worse, better, differs,
+        alone, equal."""
         found = list(self._paired() if len(self.runs) > 1 else ((run, None) for run in self.runs[0]))
         entries = [self._entry(mine, theirs) for mine, theirs in found]
         if len(self.runs) > 1:
@@ -189,8 +188,8 @@ class TraceReport:
 
 
 def trace_page(files: Sequence[Path], *, show_private: bool = False, live: bool = True) -> str:
-    """Return the HTML page of a trace or a file of `eval --out`, or of two that are compared; with `live` it is served, and can
-    store feedback, with `show_private` it shows private values too.
+    """Return the HTML page of one or two `files` (a trace or a file of `eval --out`; two are compared); with `live` it
+    is served, and can store feedback, with `show_private` it shows private values too.
 
     Raises UsageError for a file that is neither.
     """
@@ -199,10 +198,9 @@ def trace_page(files: Sequence[Path], *, show_private: bool = False, live: bool 
 
 
 def way(run: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Return the state of a run of a trace (a dictionary) in a word: `corrected`, `right` (a score of at least 0.5), `wrong` or
-    `commented` by the feedback `given` on it (empty: none), else `client calls` where it ended with such, `failed` where it
-    has no outputs, or `no feedback`.
-    """
+    """Return the state of a run of a trace (a dictionary) in a word, the first that holds: `corrected`, `right` (a
+    score of at least 0.5), `wrong` or `commented` by the feedback `given` on it (empty: none), else `client calls`
+    where it ended with such, `failed` where it has no outputs, or `no feedback`."""
     score = given.get("score")
     if given.get("correction") is not None:
         return "corrected"

@@ -17,10 +17,10 @@ MAX_BODY = 200_000
 
 
 def trace_handler(files: Sequence[Path], token: str, show_private: bool) -> type[LocalHandler]:
-    """Return the class of request handlers for the page of one trace, or of two that are compared: GET makes the page anew,
-    POST to `feedback` stores feedback beside the first. Every path begins with `/` and the value of `token`; others get
-    status 403. With `show_private` the page shows private values too.
-    """
+    """Return the class of request handlers for the page of one trace, or of two that are compared: GET makes the page
+    anew, POST to `feedback` stores feedback beside the first. Every path begins with `/` and the value of `token`;
+    others get status 403. Another path gets 404, feedback that does not fit a status from 400 to 422, and a trace that
+    cannot be read or written 500. With `show_private` the page shows private values too."""
 
     class Handler(LocalHandler):
         def do_GET(self) -> None:
@@ -52,9 +52,10 @@ def trace_handler(files: Sequence[Path], token: str, show_private: bool) -> type
 
 
 def stored(trace: Path, body: Mapping[str, Any], show_private: bool) -> dict[str, str]:
-    """Store the feedback in the body of a request (`run`: the id, `feedback`: its parts) in the file beside the trace, and
-    return what the page shows of all feedback on the run: `said`, its text, `way`, the word for the run's state, and
-    `colour`, that of the badge. Raises Refused for feedback that does not fit, and for an unknown run.
+    """Store the feedback in the body of a request (`run`: the id, `feedback`: its parts) in the file beside the trace,
+    and return what the page shows of all feedback on the run: `said`, its text, `way`, the word for the run's state,
+    and `colour`, that of the badge. Raises Refused for feedback that does not fit (422), and for an unknown run (404),
+    and the errors of reading and writing the files.
 
     Without `show_private` the text leaves out the words of feedback on a run with private values.
     """

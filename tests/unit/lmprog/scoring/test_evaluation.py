@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import threading
 from pathlib import Path
@@ -252,3 +253,15 @@ def test_metrics_of_one_evaluation_share_a_thread(program, write) -> None:
         return {int(each.feedback or 0) for each in (scored, *scored.others.values())}
 
     assert len(asyncio.run(run())) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "said"),
+    [(None, None, "outages ended its runs"), (None, "provider", "it failed (provider)"), (0.0, "input", "(input)")],
+)
+def test_saved_scores_without_a_reason_say_why_none_could_be_scored(
+    value: float | None, kind: str | None, said: str
+) -> None:
+    with pytest.raises(LmprogError, match=re.escape(said)) as raised:
+        _ = Scores.of_values("exact", [(0, value)], [kind]).mean
+    assert "None" not in str(raised.value)
