@@ -56,6 +56,10 @@ class _Failed:
 
 
 _shards = False
+_store: Any = None
+"""The store of torch in which processes find each other; None until a first optimization in several processes."""
+_joined = 0
+"""The number of optimizations so far in which this process was one of several; all processes count alike."""
 _launched: str | None = None
 """The value of `accelerate launch`'s variable for FSDP, between `begin`, which removes it, and `end`."""
 
@@ -141,11 +145,33 @@ def begin(fsdp: bool = False) -> None:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         backend = "cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo"
-        torch.distributed.init_process_group(backend, timeout=FIRST_PROCESS_TIMEOUT)
+        torch.distributed.init_process_group(
+            backend,
+            store=_own_store(),
+            rank=int(os.environ["RANK"]),
+            world_size=count(),
+            timeout=FIRST_PROCESS_TIMEOUT,
+        )
         if _shards and not first():
             from lmprog.lms.local import structure
 
             structure.only()
+
+
+def _own_store() -> Any:
+    """Return the store in which the processes of the next optimization find each other: a part of its own in the store of
+    all of them. In a common part the second optimization of a process would find the addresses of the first, whose
+    connections are closed, and one process would wait for the other for ever.
+    """
+    global _store, _joined
+    from torch.distributed import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    if _store is None:
+        # Kept, since its server ends with it, and another process might still find the old one.
+        _store, _, _ = next(rendezvous("env://", timeout=FIRST_PROCESS_TIMEOUT))
+    _joined += 1
+    return PrefixStore(f"lmprog/{_joined}", _store)
 
 
 def shards() -> bool:

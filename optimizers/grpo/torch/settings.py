@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.trainer_utils import SaveStrategy
@@ -46,3 +49,19 @@ def trl_config(config: Config, folder: Path, seed: int, reply_limit: int) -> GRP
         disable_tqdm=True,
         seed=seed,
     )
+
+
+@contextmanager
+def forward_as_it_was(model: Any) -> Iterator[None]:
+    """Return a context for making TRL's trainer of `model`, at the end of which the model (under an adapter: its base model)
+    has the `forward` that it had.
+
+    TRL sets one of its own, for losses that are not used here. It holds the model itself, so that a later copy of the model
+    would compute with the weights of the model and not with its own.
+    """
+    of = vars(model.get_base_model() if hasattr(model, "get_base_model") else model)
+    had, before = "forward" in of, of.get("forward")
+    yield
+    of.pop("forward", None)
+    if had:
+        of["forward"] = before

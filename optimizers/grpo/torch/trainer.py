@@ -49,7 +49,7 @@ from lmprog.optimizers.grpo.ranks import shares
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.grpo.torch.logprobs import Allowed, logprobs, passes
 from lmprog.optimizers.grpo.torch.pass_metrics import PassMetrics
-from lmprog.optimizers.grpo.torch.settings import trl_config
+from lmprog.optimizers.grpo.torch.settings import forward_as_it_was, trl_config
 from lmprog.optimizers.grpo.torch.sharded import takes_whole_state, whole_state
 from lmprog.optimizers.grpo.torch.stage_callback import AfterUpdate
 from lmprog.optimizers.grpo.torch.trained import OneAdapter, TrainedAdapters
@@ -106,7 +106,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         """The places of the rows that go through the network now."""
         self._of_pass: dict[str, Tensor] = {}
         self._mismatch: list[Tensor] = []
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), forward_as_it_was(trained.models[0]):
             warnings.simplefilter("ignore")
             super().__init__(
                 model=trained.models[0],  # for what TRL asks of a model; what it trains is set below

@@ -55,6 +55,7 @@ CASES = {
     "the same with shared weights": {"budget": {"lm_calls": CALLS}, "fsdp": True},
     "an error of the first process in its training": {"fails": True},
     "the same error with shared weights": {"fails": True, "fsdp": True},
+    "an optimization after another, with shared weights": {"fsdp": True, "after_another": True},
 }
 
 
@@ -68,6 +69,8 @@ def run(folder: Path, rank: int, case: str, options: dict[str, Any]) -> None:
 
     listen = fail if options.pop("fails", False) else None
     try:
+        if options.pop("after_another", False):
+            lmprog.optimize(folder / "vowels.yaml", seed=0, run_dir=before(folder, case))
         lmprog.optimize(folder / "vowels.yaml", seed=0, run_dir=file(folder, case), listen=listen, **options)
         came_to = "the end"
     except (ValueError, lmprog.LmprogError) as error:
@@ -81,6 +84,11 @@ def file(folder: Path, case: str, rank: int | None = None) -> Path:
     """The folder of a case's run, or the file that says what it came to in the process `rank`."""
     number = str([*CASES].index(case))
     return folder / (number if rank is None else f"{number}-{rank}")
+
+
+def before(folder: Path, case: str) -> Path:
+    """The folder of the run that a case makes before its own."""
+    return folder / f"{[*CASES].index(case)}-before"
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +156,17 @@ def test_an_error_in_the_first_process_ends_all(ends: Path, case: str) -> None:
     first, other = came_to(ends, case)
     assert first == "ValueError: the listener fails"
     assert other.startswith("InfrastructureError: another process of this optimization has ended")
+
+
+def test_a_pair_of_processes_optimizes_again(ends: Path) -> None:
+    case = "an optimization after another, with shared weights"
+    assert came_to(ends, case) == ["the end", "the end"]
+    steps = []
+    for folder in (before(ends, case), file(ends, case)):
+        events = map(json.loads, (folder / "journal.jsonl").read_text().splitlines())
+        steps.append([event for event in events if event["event"] == "step"])
+    assert [len(each) for each in steps] == [3, 3]
+    assert steps[0][0]["reward"] == steps[1][0]["reward"]
 
 
 if __name__ == "__main__":
