@@ -12,12 +12,13 @@ from lmprog.compiler.expressions.guards import conjuncts, guards, subsets
 from lmprog.compiler.expressions.parser import ExpressionError, parse
 from lmprog.compiler.expressions.types import Typer
 from lmprog.compiler.findings.finding import suggestion
-from lmprog.compiler.plan import Field, Foreach, Repeat, Step, Update, Value
+from lmprog.compiler.plan import Foreach, Repeat, Step, Value
 from lmprog.compiler.shape import WRAPPED
 from lmprog.compiler.steps.calls import Callee, arguments, callee, unchecked
+from lmprog.compiler.steps.loops import bound_of, starts_of, state_of, updates_of
 from lmprog.compiler.steps.order import in_order
 from lmprog.compiler.steps.scope import LOOP, Scope, StepTypes
-from lmprog.compiler.types.lattice import BOOL, INT, JSON, UNKNOWN, ListOf, Object, Optional, Type, Unknown, join
+from lmprog.compiler.types.lattice import BOOL, JSON, UNKNOWN, ListOf, Object, Optional, Type, Unknown, join
 from lmprog.compiler.types.syntax import TypeReader
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar
 
@@ -105,24 +106,10 @@ class GraphBuilder:
         """Return the types of the fields of one call of the step, of its value or its state; None where the target of the
         call has a finding."""
         if site.node.get("repeat") is not None:
-            return {name: field.type for name, field in self._state(site).items()}
+            return {name: field.type for name, field in state_of(self.types, site.node, site.id).items()}
         if site.node.get("value") is not None:
             return {"value": self._value_type(site)}
         return site.callee.outputs if site.callee else None
-
-    def _state(self, site: Site) -> dict[str, Field]:
-        """Return the fields of a loop's state; of type UNKNOWN where they have findings."""
-        node = site.node.map("state")
-        fields: dict[str, Field] = {}
-        for name, entry in node.entries.items() if node else ():
-            if isinstance(entry, Mapping):
-                kind = entry.get("type")
-                about = entry.value("about")
-                what = f"state `{name}` of loop `{site.id}`"
-                fields[name] = Field(self.types.type(kind, what) if kind is not None else UNKNOWN, about=about)
-        for name in node.dropped if node else ():
-            fields[name] = Field(UNKNOWN)
-        return fields
 
     def _value_type(self, site: Site) -> Type:
         """Return the type of a `value` step, computed once and without findings; UNKNOWN within a circle."""
@@ -313,9 +300,9 @@ class GraphBuilder:
         written = node.entries["repeat"]
         until_node = written.get("until") if isinstance(written, Mapping) else None
         bound_node: Node | None = written.get("at_most") if isinstance(written, Mapping) else written
-        bound = self._bound(bound_node, written, scope, what)
-        state = self._state(site)
-        start = self._start(site, state, scope)
+        bound = bound_of(self.draft, bound_node, written, scope, what)
+        state = state_of(self.types, node, site.id)
+        start = starts_of(self.draft, node, site.id, state, scope)
         body = node.map("steps")
         if body is None:
             if "steps" not in node.dropped:
@@ -329,81 +316,10 @@ class GraphBuilder:
         until = self.binder.bare(until_node, after, f"`until` of {what}")
         if until is not None and until_node is not None:
             self.binder.fits(until, BOOL, until_node, f"`until` of {what}")
-        updates = self._next(site, state, after)
+        updates = updates_of(self.draft, node, site.id, state, after)
         if bound is None:
             return None
         return Repeat(bound, until, state, start, steps, updates)
-
-    def _bound(self, node: Node | None, written: Node, outer: Scope, what: str) -> Expression | None:
-        """Return the expression for the most turns of a loop, which reads vars alone; None, with a finding, where there is
-        none or it reads more. `node` is the bound in `written`, the value of `repeat` (None: it has none)."""
-        if node is None:
-            if not (isinstance(written, Mapping) and "at_most" in written.dropped):
-                fix = "add at_most:, the most turns it may take"
-                self.report.add("LMP301", written.place, f"{what} has no bound", fix=fix)
-            return None
-        bound = self.binder.bare(node, replace(outer, where="in the bound of a loop"), f"the bound of {what}")
-        strange = sorted(name for name in bound.references if name[0] != "vars") if bound is not None else []
-        if strange:
-            message = f"the bound of {what} is not known before it runs: it reads `{'.'.join(strange[0])}`"
-            fix = "write a number or a var, and end the loop earlier with until:"
-            self.report.add("LMP301", node.place, message, fix=fix)
-            return None
-        if bound is not None and self.binder.fits(bound, INT, node, f"the bound of {what}"):
-            try:
-                value = bound.evaluate({"vars": self.draft.vars})
-            except Exception:
-                return bound
-            if isinstance(value, int) and value < 1:
-                self.report.add("LMP301", node.place, f"{what} takes {value} turns", fix="write at least 1")
-        return bound
-
-    def _start(self, site: Site, state: dict[str, Field], scope: Scope) -> dict[str, Expression]:
-        node = site.node.map("state")
-        found: dict[str, Expression] = {}
-        for name, entry in node.entries.items() if node else ():
-            start = entry.get("start") if isinstance(entry, Mapping) else None
-            if start is None:
-                continue
-            what = f"the start of `{name}` in loop `{site.id}`"
-            expression = self.binder.written(start, scope, what)
-            if expression is not None:
-                self.binder.fits(expression, state[name].type, start, what)
-                found[name] = expression
-        return found
-
-    def _next(self, site: Site, state: dict[str, Field], scope: Scope) -> dict[str, Update]:
-        node = site.node.map("next")
-        found: dict[str, Update] = {}
-        for name, entry in node.entries.items() if node else ():
-            if name not in state:
-                fix = suggestion(name, state, "state")
-                message = f"loop `{site.id}` has no state `{name}`"
-                self.report.add("LMP203", node.key_place(name), message, fix=fix)  # type: ignore[union-attr]
-                continue
-            if not isinstance(entry, Mapping) or not entry.entries:
-                continue
-            verb, value = next(iter(entry.entries.items()))
-            what = f"`{verb}` of `{name}` in loop `{site.id}`"
-            expression = self.binder.written(value, scope, what)
-            if expression is None:
-                continue
-            self._update(verb, expression, state[name].type, value, what)
-            found[name] = Update(verb, expression)  # type: ignore[arg-type]
-        return found
-
-    def _update(self, verb: str, expression: Expression, kind: Type, node: Node, what: str) -> None:
-        """Report an expression that cannot change a state of type `kind` as `verb` (`set`, `append`, `extend`) says."""
-        if verb == "set":
-            self.binder.fits(expression, kind, node, what)
-            return
-        if not isinstance(kind, ListOf | Unknown):
-            self.report.add("LMP203", node.place, f"{what} needs a list, and the state is {kind}", fix="write set")
-            return
-        item = kind.item if isinstance(kind, ListOf) else UNKNOWN
-        # What is absent is skipped; a list that may hold absent items is made whole with compact().
-        wanted = Optional(item if verb == "append" else ListOf(item))
-        self.binder.fits(expression, wanted, node, what)
 
 
 def _optional(kind: Type) -> Type:

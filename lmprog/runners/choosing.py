@@ -30,7 +30,7 @@ class Place:
     """
 
 
-BUILT_IN = {"ray": Place("ray", "lmprog.runners.ray:on_ray")}
+BUILT_IN = {"ray": Place("ray", "lmprog.runners.ray_cluster:on_ray")}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The runner `ray`: runs are made by workers of a Ray cluster, or by processes of this machine where no address is given.
+"""The runner `ray`: runs are made by workers of a Ray cluster, which `ray_cluster.py` opens.
 
 Each worker is an actor that makes many runs at a time. A job goes to the worker with the fewest, and no worker has more than
 AT_ONCE, so that what waits stays with the driver. Where a worker dies, its jobs go to others, with the same seeds.
@@ -8,31 +8,23 @@ Messages are carried by `ray_line.py`, and limits lent by `ledger.py`.
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import socket
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lmprog.aio.loops import end_wait
-from lmprog.errors import InfrastructureError, LmprogError, UsageError
-from lmprog.extras import require
+from lmprog.errors import InfrastructureError, UsageError
 from lmprog.failure import Failure
 from lmprog.lms.response_cache import RunResponseCache
 from lmprog.runners.ray_line import Line, Post, WorkerLost
-from lmprog.runners.ray_process import process_as_it_was
 from lmprog.runners.ray_worker import AnswerStore, Done, Lease, Worker
 from lmprog.runners.shipping import Shipped, sendable, shipped
 from lmprog.runtime.result import Result
 from lmprog.runtime.runner import HERE, Job, Runnable
 from lmprog.spending.budget import Budget, Spent
 from lmprog.traces.run_trace import RunTrace
-from lmprog.version import __version__
 
 AT_ONCE = 256
 """Runs that one worker makes at a time, at most."""
@@ -42,72 +34,6 @@ LIVES = 4
 """Times that a job is begun at most: it goes to another worker three times, and is then an outage."""
 START_TIMEOUT = 120.0
 """Seconds in which all workers must have started."""
-REACH_TIMEOUT = 10.0
-"""Seconds in which a cluster must answer at its address."""
-STORE_BYTES = 256 * 2**20
-"""Bytes of the object store where Ray is started here; programs and results take little."""
-LEFT_OUT = [".env", ".git", "runs", "*.sqlite", "*.safetensors"]
-"""Files of the program's folder that are not sent to the nodes of a cluster."""
-
-
-@contextmanager
-def on_ray(address: str | None, workers: int | None, folder: Path) -> Iterator[RayRunner]:
-    """Return a context that connects to the Ray cluster at `address` (None: starts Ray on this machine), starts the
-    workers, and yields their runner.
-
-    `workers` is their number (None: one for each CPU), `folder` that of the program. All ends with the block; a connection
-    that was there before stays. Raises MissingExtra where Ray is not installed, UsageError for an address of Ray's client,
-    too many workers, or nodes with another version of lmprog, and InfrastructureError where the cluster cannot be reached
-    or the workers do not start in time.
-    """
-    require(("ray",), "--on ray")
-    import ray
-
-    if address is not None and address.startswith(("//", "ray://")):
-        raise UsageError(
-            "an address that begins with ray:// is one of Ray's client; start lmprog on a node of the cluster, as by "
-            "`ray job submit`, with --on ray:auto or --on ray:HOST:PORT"
-        )
-    with process_as_it_was(), ExitStack() as at_end:
-        if not ray.is_initialized():
-            _connect(address, workers, folder)
-            at_end.callback(ray.shutdown)
-        room = max(1, int(ray.cluster_resources().get("CPU", 0)))
-        if workers is not None and workers > room:
-            raise UsageError(f"the Ray cluster has {room} CPUs, one for each worker; ask for at most {room} workers")
-        with _hired(workers or room, folder) as runner:
-            yield runner
-
-
-def _connect(address: str | None, workers: int | None, folder: Path) -> None:
-    import ray
-
-    # It would report what is run here to its makers, over the network.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Data that git ignores is part of a program all the same.
-    os.environ.setdefault("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "1")
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    quiet: dict[str, Any] = {"configure_logging": False, "log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if address is None:
-            cpus = max(workers or 0, os.cpu_count() or 1)
-            # RAY_ADDRESS would name a cluster, and "local" always starts one of its own.
-            ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
-        else:
-            _reach(address)
-            environment = {"working_dir": str(folder), "excludes": LEFT_OUT}
-            ray.init(address, runtime_env=environment, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = f"to the Ray cluster at {address}" if address is not None else "Ray on this machine"
-        verb = "cannot connect" if address is not None else "cannot start"
-        raise InfrastructureError(f"{verb} {where}: {str(error).strip().splitlines()[0]}") from error
-
-
-def _reach(address: str) -> None:
-    """Raise OSError where nobody listens at the address of a cluster: Ray itself would try for many minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), REACH_TIMEOUT).close()
 
 
 @dataclass(eq=False)
@@ -132,7 +58,7 @@ class _Employed:
 
 
 class RayRunner:
-    """The runner that makes runs on the workers of a Ray cluster; made by `on_ray`."""
+    """The runner that makes runs on the workers of a Ray cluster; made by `on_ray` (`ray_cluster.py`)."""
 
     def __init__(self, workers: int, folder: Path) -> None:
         self.workers = workers
@@ -360,38 +286,6 @@ class RayRunner:
         self._employed, self._stores = [], {}
 
 
-@contextmanager
-def _hired(workers: int, folder: Path) -> Iterator[RayRunner]:
-    """Return a context that starts workers, waits until all are ready, and yields their runner; they end with the block.
-    Raises InfrastructureError where they do not start within START_TIMEOUT, LmprogError where one fails, UsageError where
-    one has another version of lmprog.
-    """
-    import ray
-    from ray import exceptions
-
-    runner = RayRunner(workers, folder)
-    try:
-        ready = [runner.hire(index) for index in range(workers)]
-        try:
-            versions = ray.get(ready, timeout=START_TIMEOUT)
-        except exceptions.GetTimeoutError:
-            started = len(ray.wait(ready, num_returns=workers, timeout=0)[0])
-            raise InfrastructureError(
-                f"{started} of {workers} workers have started on the Ray cluster within {START_TIMEOUT:g} s; ask for fewer, or "
-                "wait until it has room"
-            ) from None
-        except exceptions.RayError as error:
-            raise LmprogError(f"a worker cannot start on the Ray cluster: {_first_line(error)}") from error
-        other = next((version for version in versions if version != __version__), None)
-        if other is not None:
-            raise UsageError(
-                f"a node of the Ray cluster has lmprog {other}, and this is {__version__}; install the same on all"
-            )
-        yield runner
-    finally:
-        runner.close()
-
-
 def _beside(kind: type, *arguments: Any) -> Any:
     """Return an actor on the machine of this process."""
     import ray
@@ -415,7 +309,3 @@ def _lost() -> tuple[type[Exception], ...]:
         exceptions.ObjectLostError,
         exceptions.LocalRayletDiedError,
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in reversed(str(error).strip().splitlines()) if line.strip()), type(error).__name__)
