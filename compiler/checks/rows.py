@@ -143,9 +143,13 @@ def _values(
             wrong.append((index, problem))
     if wrong:
         index, problem = wrong[0]
+        given = rows[index].get(name)
+        private = name in plan.data[split].private or (name in plan.inputs and plan.inputs[name].private)
+        if private and given is not None:  # reports are kept and shown where the data may not be
+            problem, given = "its value is private, and not shown", None
         said = f"row {index}: {problem}{_line(plan, split, index)}"
         message = f"the column `{name}` of the {split} data is no {kind} in {len(wrong)} row(s): {said}"
-        fix = meant(rows[index].get(name), kind)
+        fix = meant(given, kind) if given is not None else None
         if name not in rows[index] or rows[index][name] is None:
             fix = f"add `{name}` to the row; an input that may be absent is of the type {kind}?, or has a default"
         draft.report.add("LMP601", place, message, fix=fix)

@@ -156,9 +156,9 @@ async def _gate(program: Program, spec: Path, test: GateTest, tell: Callable[[],
     status: Status
     try:
         rows = rows_of(program.plan, test.data)
-        scores = (await aevaluate(program, rows, test.metric, on_row=lambda row: tell())).checked()
+        scores = await aevaluate(program, rows, test.metric, on_row=lambda row: tell())
         records = [record for row in scores.rows for record in (*row.earlier, *row.result.records, *row.judged)]
-        score = scores.estimate
+        score = scores.checked().estimate
         if scores.errors:
             status = "error"
             message = f"{test.metric} {score} on the other {score.n} rows of {test.data}"

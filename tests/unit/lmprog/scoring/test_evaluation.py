@@ -224,6 +224,21 @@ def test_a_repeated_run_keeps_the_calls_before_it_by_every_metric_and_in_a_gate(
     assert [len(outcome.records) for outcome in asyncio.run(run())] == [2]
 
 
+def test_a_gate_whose_metric_is_broken_keeps_its_calls(program, scripted, write) -> None:
+    write('{"text": "0", "wanted": 0}\n', "dev.jsonl")
+    made = program(
+        SPEC,
+        scripted(lambda request: "0"),
+        metrics__py="def exact(number, wanted):\n    raise ValueError('broken')\n",
+    )
+
+    async def run() -> list[Outcome]:
+        return [outcome async for outcome in outcomes(made, Path("a.yaml"), [GateTest("gate", "dev", "exact", 0.0)])]
+
+    (outcome,) = asyncio.run(run())
+    assert (outcome.status, len(outcome.records)) == ("failed", 1) and "broken" in outcome.message
+
+
 def test_no_run_goes_on_where_the_callback_raises(counting) -> None:
     class Waiting:
         async def complete(self, request: Any) -> Completion:
