@@ -19,8 +19,9 @@ GROUP = "lmprog.runners"
 class Place:
     """A kind of place where runs are made, as a Ray cluster: its `name`, which begins `--on NAME:ADDRESS`, and `open`.
 
-    `open` is a function of the address (None: none), the number of workers (None: as many as fit) and the program's folder. It
-    returns a context manager of the Runner, which the caller enters and leaves.
+    `open` is a function, or its place as `package.module:name`, of the address (None: none), the number of workers
+    (None: as many as fit) and the program's folder. It returns a context manager of the Runner, which the caller enters
+    and leaves.
     """
 
     name: str

@@ -18,11 +18,11 @@ Messages = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class ClientTools:
-    """The tools of a server's client for one run: the path of the agent's step (`step`), and the tools that its LM is offered
-    beside the agent's own (`offers`).
+    """The tools of a server's client for one run: the path of the agent's step, which is one of the outermost program
+    (`step`), and the tools that its LM is offered beside the agent's own (`offers`).
 
-    `restored` takes the agent's messages and returns them with the turns of earlier runs put back, of which the client sends
-    only a part.
+    `restored` takes the agent's messages and returns them with the turns of earlier runs put back, of which the client
+    sends only a part.
     """
 
     step: str
@@ -47,7 +47,8 @@ class ClientCalls:
 
 
 class ClientCalled(Handled):
-    """The exception that ends a run with calls of a client's tools. It is no failure: nothing retries or catches it."""
+    """The exception that ends a run with calls of a client's tools. It is no failure: nothing retries or catches it
+    before the end of the run. `made` has the calls."""
 
     def __init__(self, made: ClientCalls) -> None:
         super().__init__("the LM calls tools of the client")

@@ -39,13 +39,17 @@ def repair_messages(text: str, error: Unreadable) -> tuple[dict[str, Any], ...]:
 
 
 class ModuleRequest:
-    """Builds, sends and records the LM requests of one module call: one for each try, and for an agent one or more in each
-    turn. `inputs` are the module's, by name, and `site` is the position of the calling step."""
+    """Builds, sends and records the LM requests of one module call: one for each try, and for an agent one or more in
+    each turn. `inputs` are the module's, by name, and `site` is the position of the calling step. Making it raises
+    StepFailed where the constant part of the prompt cannot be rendered, and UsageError as `Resources.module`."""
 
     def __init__(self, run: Run, module: Module, inputs: Mapping[str, Any], site: Site) -> None:
         self.run, self.module, self.inputs, self.site = run, module, inputs, site
         self.declared = run.plan.lms[module.lm]
-        self.ready = run.resources.module(module, run.plan)
+        try:
+            self.ready = run.resources.module(module, run.plan)
+        except RenderError as error:  # in the part that is the same for every row
+            raise StepFailed("template", str(error), site.path) from error
         self.full_path = run.full_path(site.path)
         options = run.options
         over, own = options.params, options.module_params.get(module.id, {})

@@ -10,7 +10,8 @@ from lmprog.errors import UsageError
 
 
 def rows_of(plan: Plan, split: str) -> list[dict[str, Any]]:
-    """Return the rows of a data split (`train`, `dev`, `test`) as mappings, their columns renamed as the spec says.
+    """Return the rows of a data split (`train`, `dev`, `test`) as mappings, chosen, limited and with columns renamed as
+    the spec says (`read_rows`).
 
     Raises UsageError where the program has no such split, and RowsError where its file cannot be read.
     """

@@ -14,8 +14,8 @@ _TURN = re.compile(r"\[\d+\]")
 
 @dataclass(frozen=True)
 class RecoveredRuns:
-    """The number of runs in which a step failed and was answered by its `on_error`: the step's path without the turns of
-    loops, the kind of failure (`lmprog.blame`), and the message of the first."""
+    """The number of runs (`count`) in which a step failed and was answered by its `on_error`: the step's path without
+    the turns of loops (`step`), the `kind` of failure (`lmprog.blame`), and the message of the `first`."""
 
     step: str
     kind: str

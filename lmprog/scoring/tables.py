@@ -41,7 +41,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Labels:
-    """The output (of an enum type) and the data column that a metric compares, as in classification."""
+    """The `output` (of an enum type) and the data `column`, by name, that a metric compares, as in classification."""
 
     output: str
     column: str

@@ -46,9 +46,10 @@ def application(
     """Return the ASGI application that serves a program by the runs of `running`.
 
     `key` is the bearer key that requests need, but for `/health` and `/ready` (None: none), `hosts` the host names that
-    requests may use (None: any), `origins` the origins whose web pages may call, beside the server's own, `log` the log of
-    requests, which must be open (None: none is kept), and `mcp` the application that answers MCP clients at `/mcp` (None: none
-    does). Each request is also counted, and printed as a line on standard error.
+    requests may use (None: any), `origins` the origins whose web pages may call, beside the server's own (others get
+    status 403), `log` the log of requests, which must be open (None: none is kept), and `mcp` the application that
+    answers MCP clients at `/mcp` (None: none does). Each request is also counted, and printed as a line on standard
+    error.
     """
     plan = running.program.plan
     described = document(plan, authorized=key is not None)

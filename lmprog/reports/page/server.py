@@ -28,7 +28,8 @@ on.
 
 
 class Refused(Handled):
-    """The error for a request that a page's server refuses, with the HTTP status and the message of the response."""
+    """The error for a request that a page's server refuses, with the HTTP `status` of the response; its text is the
+    message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

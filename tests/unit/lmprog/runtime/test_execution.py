@@ -536,3 +536,14 @@ def test_a_tool_or_an_lm_that_cancels_itself_fails_alone(program, scripted) -> N
     assert asyncio.run(ended(tool, "found")) == ("tool", "look was cancelled by its own code, and has no result")
     module = '{module: echo, with: {text: "${{ inputs.text }}"}}'
     assert asyncio.run(ended(module, "reply")) == ("provider", "openai/none was cancelled by its own code")
+
+
+def test_a_constant_part_of_a_prompt_that_cannot_be_rendered_fails_the_run_at_its_step(program, scripted) -> None:
+    echo = "echo: {lm: lm, inputs: {text: str}, outputs: {reply: str}"
+    broken = 'prompt: {system: "{% for i in range(1000000) %}x{% endfor %}", user: "{{ text }}"}'
+    lm = scripted(said)
+    made = program(CHAIN.replace(echo, f"{echo}, {broken}"), lm)
+    for _ in range(2):
+        error = asyncio.run(made.run({"text": "a"})).error
+        assert error is not None and (error.kind, error.path) == ("template", "first") and "range" in error.message
+    assert not lm.requests
