@@ -44,8 +44,9 @@ HOSTS: dict[str, tuple[str, ...]] = {
 """Provider -> the domains of its own servers; none for a provider whose users have addresses of their own, as Azure's."""
 _HOST = re.compile(r"https?://(?:[^/@]*@)?(\[[0-9a-f:.]+\]|[^/:?#]+)", re.IGNORECASE)
 _NEAR = re.compile(
-    r"localhost|[^.]+|.*\.(?:local|localhost|internal|lan|test|example|invalid)"  # a name of one's own network
-    r"|127\..*|10\..*|192\.168\..*|172\.(?:1[6-9]|2\d|3[01])\..*|169\.254\..*|0\.0\.0\.0|\[.*\]"
+    r"localhost|[^.\[]+|.*\.(?:local|localhost|internal|intranet|corp|home|private|lan)"  # names of one's own network
+    r"|.*\.(?:svc|home\.arpa|ts\.net|test|example|invalid)"
+    r"|127\..*|10\..*|192\.168\..*|172\.(?:1[6-9]|2\d|3[01])\..*|169\.254\..*|0\.0\.0\.0|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\..*|\[(?:::1?|f[cd].*|fe80.*)\]"
 )
 
 

@@ -48,7 +48,7 @@ def lmprog_program(request: pytest.FixtureRequest) -> Iterator[Callable[..., Pro
     mode = request.config.getoption("--lmprog")
     cassette = cassette_of(request.node)
     if mode == "replay" and not cassette.is_file():
-        cassette = _earlier_cassette(cassette)
+        cassette = _earlier_cassette(request.node)
     made: list[Record] = []
 
     def keep(run: RunTrace) -> None:
@@ -83,11 +83,16 @@ def cassette_of(node: pytest.Item) -> Path:
     return node.path.parent / FOLDER / node.path.stem / f"{name}.jsonl"
 
 
-def _earlier_cassette(cassette: Path) -> Path:
-    """Return the recording under the test's name without a digest, as earlier versions wrote it, if it is there; else
-    `cassette`."""
-    earlier = cassette.with_name(re.sub(r"-[0-9a-f]{8}\.jsonl$", ".jsonl", cassette.name))
-    return earlier if earlier.is_file() else cassette
+def _earlier_cassette(node: pytest.Item) -> Path:
+    """Return the recording under the test's whole name without a digest, as earlier versions wrote it, if it is there, even
+    if another test's name becomes the same; else that of `cassette_of`."""
+    cassette = cassette_of(node)
+    name = re.sub(r"[^\w.,=\[\]-]+", "_", node.nodeid.partition("::")[2].replace("::", "."))
+    earlier = cassette.with_name(f"{name}.jsonl")
+    try:
+        return earlier if earlier.is_file() else cassette
+    except OSError:  # a name that no file can have
+        return cassette
 
 
 def _write(cassette: Path, made: list[Record]) -> None:

@@ -10,8 +10,12 @@ from lmprog.compiler.model_table import takes_no_tools
 from lmprog.compiler.plan import Module, Tool, ToolCall
 from lmprog.compiler.steps.parts import walk
 
-_DENIED = re.compile(r"\b(?:not|never|no|without|avoid|instead of|cannot)\b|n't\b", re.IGNORECASE)
-"""Words in the part of a sentence that names a tool which is not to be called."""
+_DENIED = re.compile(
+    r"\b(?:not|never|no|none|nothing|without|avoid|forbidden|instead of|other than|cannot|leaves?|ask|tell|delegate|agent)\b"
+    r"|n't\b",
+    re.IGNORECASE,
+)
+"""Words in the part of a sentence that names a tool which is not to be called, or which another agent is to call."""
 _ALL_DENIED = re.compile(
     r"\W*(?:(?:please|you|must|should|may|can|shall|do)\W+)*(?:not|never|avoid|cannot|\w+n't)\b", re.IGNORECASE
 )
@@ -43,7 +47,14 @@ def check(draft: Draft) -> None:
 def _described(draft: Draft, id: str, module: str) -> None:
     """Report a tool that has no description, at its entry; `module` is the first module that can call it."""
     tool = draft.tools.get(id)
-    if tool is None or tool.about or id in draft.open_tools or (tool.kind == "python" and not draft.options.imports):
+    # One of several tools of a server has no `about:` here: the server describes it.
+    if (
+        tool is None
+        or tool.about
+        or "." in id
+        or id in draft.open_tools
+        or (tool.kind == "python" and not draft.options.imports)
+    ):
         return
     message = f"the tool `{id}` has no description: the LM of module `{module}` sees its name and arguments alone"
     fix = "write about: under it" + (", or a docstring of its function" if tool.kind == "python" else "")

@@ -14,7 +14,8 @@ def check(draft: Draft, plan: Plan) -> None:
     """Report a `timeout` of an LM or of a tool, where it is written, that is longer than the `timeout` of each step that
     calls the LM or tool, so that it has no effect. The finding is LMP202.
 
-    LMs that write instructions (`optimize.proposer`), stand in for others or are passed to a sub-program are not looked at.
+    LMs that write instructions or judge for a stage of `optimize`, stand in for others, are passed to a sub-program or may be
+    trained by their provider are not looked at.
     """
     lms: dict[str, float] = {}
     tools: dict[str, float] = {}
@@ -50,7 +51,10 @@ def _used_elsewhere(draft: Draft, plan: Plan, id: str) -> bool:
     judges = [entry for entry in metrics.entries.values() if isinstance(entry, Mapping)] if metrics else []
     given = (node.map("lms") for node in (*draft.step_nodes.values(), *judges))
     passed_on = {str(value.plain()) for lms in given if lms is not None for value in lms.entries.values()}
-    return id in stands_in | passed_on or (plan.optimize is not None and plan.optimize.proposer == id)
+    if plan.optimize is None:
+        return id in stands_in | passed_on
+    stages = {value for stage in plan.optimize.stages for value in stage.options.values() if isinstance(value, str)}
+    return id in stands_in | passed_on | stages | {plan.optimize.proposer} or bool(plan.lms[id].finetunes)
 
 
 def _report(draft: Draft, path: tuple[str, ...], what: str, limit: float, seconds: float) -> None:

@@ -21,6 +21,7 @@ def list_meant(node: ast.Call, kinds: list[Type]) -> str | None:
         if name[0] == "steps" and len(name) == 2 and isinstance(kind, Object):
             lists = [field for field, inner in kind.fields if isinstance(without_none(inner), ListOf)]
             return f"write {'.'.join(name)}.{(lists or ['<field>'])[0]}: a step is read by its fields"
-        if kind == STR and (name[0] == "inputs" or len(name) > 2):
+        listed = typing([*kinds[:place], ListOf(STR), *kinds[place + 1 :]])
+        if kind == STR and not isinstance(listed, str) and (name[0] == "inputs" or len(name) > 2):
             return f"write list[str] as the type of `{name[-1]}` where that is declared"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Container
 
@@ -44,8 +45,6 @@ KEYS: dict[str, tuple[str, ...]] = {
     "depends_on": ("needs",),
     "after": ("needs",),
     "for_each": ("foreach",),
-    "loop": ("repeat",),
-    "while": ("repeat",),
     "function": ("python",),
     "func": ("python",),
     "read_only": ("effects",),
@@ -136,7 +135,8 @@ def meant_number(text: str, about: str, whole: bool) -> str | None:
     found = _NUMBER.fullmatch(text)
     if found is None:
         return None
-    number, unit = float(found[1].replace("_", "").replace(",", "")), found[2]
+    comma = re.fullmatch(r"-?\d+,\d+", found[1]) and not re.fullmatch(r"-?[1-9]\d{0,2},\d{3}", found[1])  # as in 0,7
+    number, unit = float(found[1].replace("_", "").replace(",", "." if comma else "")), found[2]
     of = 1 if "econds" in about else 60 if "inutes" in about else None
     if of is not None and unit.lower() in _SECONDS:
         number *= _SECONDS[unit.lower()] / of
@@ -144,6 +144,6 @@ def meant_number(text: str, about: str, whole: bool) -> str | None:
         number *= 1_000_000 if unit == "M" else 1_000
     elif unit == "%":
         number /= 100
-    if whole and number != int(number):
+    if not math.isfinite(number) or (whole and number != int(number)):
         return None
     return str(int(number)) if number == int(number) else f"{number:g}"

@@ -334,4 +334,9 @@ def _written_out(part: Any, document: dict[str, Any], depth: int, left: _Left | 
         return {}
     if "$ref" in part:
         return _written_out(resolve(part, document), document, depth + 1, left)
-    return {key: _written_out(value, document, depth, left) for key, value in part.items()}
+    found = {key: _written_out(value, document, depth, left) for key, value in part.items()}
+    for key, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if isinstance(found.get(key), bool):  # as OpenAPI 3.0 has it: a flag beside the bound
+            flag, least = found.pop(key), found.get(bound)
+            found |= {key: least} if flag and isinstance(least, int | float) else {}
+    return found

@@ -12,6 +12,8 @@ FROM_FILES: set[str] = set()
 """Values of variables that the command line read from `.env` files, which count as secrets whatever their names are."""
 MIN_SECRET = 4
 """Minimum characters of a text that is hidden as a secret; shorter ones would hide words that are none."""
+LEAST_KEY = 16
+"""Minimum characters of the user of an address that counts as a key; shorter ones are names, such as `openai`."""
 
 
 def forms_of(values: Iterable[str]) -> tuple[str, ...]:
@@ -40,8 +42,8 @@ def _base64(value: str) -> str:
 
 
 def secrets_of_address(address: str) -> set[str]:
-    """Return the secrets in an address, as written and decoded: the password, `user:password`, a user without a password,
-    as which services take a key, and the values of its query; empty where it has none, or is no address."""
+    """Return the secrets in an address, as written and decoded: the password, `user:password`, a user without a password
+    if it is as long as a key (LEAST_KEY characters), and the values of its query; empty where it has none, or is no address."""
     try:
         parts = urlsplit(address)
         password = parts.password or ""
@@ -51,7 +53,7 @@ def secrets_of_address(address: str) -> set[str]:
     user = parts.username or ""
     if password:
         found |= {password, unquote(password), f"{unquote(user)}:{unquote(password)}"}
-    elif user:
+    elif len(user) >= LEAST_KEY:
         found |= {user, unquote(user)}
     return found
 

@@ -30,6 +30,8 @@ _AROUND = {
     "Parallel": "it runs calls at once",
 }  # fmt: skip
 _DEFAULT_TURNS = 20
+_SETS = frozenset({"setdefault", "putenv", "setenv"})
+"""Methods that give a value to the variable of the environment that they name first."""
 _SHOWN = 90
 _MAX_DEPTH = 8
 
@@ -278,7 +280,7 @@ class DspyFile:
 def _secrets(node: ast.AST) -> Iterator[str]:
     """Yield the texts of a node that look like keys: a part of a text that has the form of one, and a text, or the parts of
     one that is put together, that is given to an argument, a variable or a key of a dict with a name such as `api_key`, or
-    stands behind such a name in a call.
+    to a variable of the environment by a call such as `os.environ.setdefault`.
     """
     pairs: list[tuple[ast.AST | str | None, ast.AST | None]] = []
     if isinstance(node, ast.keyword):
@@ -288,7 +290,7 @@ def _secrets(node: ast.AST) -> Iterator[str]:
         pairs = [(ast.unparse(target), node.value) for target in targets]
     elif isinstance(node, ast.Dict):
         pairs = list(zip(node.keys, node.values, strict=True))
-    elif isinstance(node, ast.Call):  # as os.environ.setdefault("NAME", "value")
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _SETS:
         pairs = list(itertools.pairwise(node.args))
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield from SHAPE.findall(node.value)
@@ -296,8 +298,19 @@ def _secrets(node: ast.AST) -> Iterator[str]:
         named = name if isinstance(name, str) else name.value if isinstance(name, ast.Constant) else ""
         if not isinstance(value, ast.Constant | ast.BinOp | ast.JoinedStr) or not NAME.search(str(named)):
             continue
-        texts = [part.value for part in ast.walk(value) if isinstance(part, ast.Constant)]
-        yield from (text for text in texts if isinstance(text, str) and len(text) > 3)
+        yield from (text for text in _literals(value) if len(text) > 3)
+
+
+def _literals(node: ast.AST) -> Iterator[str]:
+    """Yield the texts that a text is put together from, without those within the code that is put into it."""
+    if isinstance(node, ast.BinOp):
+        yield from _literals(node.left)
+        yield from _literals(node.right)
+    elif isinstance(node, ast.JoinedStr):
+        for part in node.values:
+            yield from _literals(part)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
 
 
 def plain_value(node: ast.AST) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 
 NAME = re.compile(r"key|token|secret|password|passwd|authorization|credential", re.IGNORECASE)
 """A part of the names under which keys stand."""
-SHAPE = re.compile(r"(?:sk|pk|rk|gsk|hf|xai|ghp|xoxb)[-_][\w-]{8,}|AIza[\w-]{10,}")
-"""The form of keys that are known by themselves."""
+SHAPE = re.compile(r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|gsk|hf|xai|ghp|xoxb)[-_][\w-]{8,}|AIza[\w-]{10,})")
+"""The form of keys that are known by themselves; the end of a word, as in `task-oriented`, begins none."""
 
 
 def masked(value: Any, name: str = "") -> Any:

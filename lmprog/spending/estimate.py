@@ -125,8 +125,8 @@ class Forecast:
         for ask in self.in_all.asks:
             if ask.calls and ask.by_context and ask.prompt is not None:
                 found[
-                    f"prompts of {ask.lm.id!r} that hold what a step gives are taken to fill its context, {ask.prompt:,.0f} "
-                    f"tokens; lms.{ask.lm.id}.context makes that less"
+                    f"prompts of {ask.lm.id!r} that nothing bounds, as of an agent or with what a step gives, are taken to "
+                    f"fill its context, {ask.prompt:,.0f} tokens; lms.{ask.lm.id}.context makes that less"
                 ] = None
         return list(found)
 

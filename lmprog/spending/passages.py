@@ -18,8 +18,8 @@ MAX_BYTES = 20_000_000
 """The size of the largest corpus that is read for a forecast."""
 MAX_ENTRIES = 100
 """The most entries of one search that are laid into a prompt."""
-_GROWING = frozenset({"pluck", "join", "json", "str", "unique"})
-"""Functions whose result is longer where their argument is."""
+_GROWING = frozenset({"pluck", "join", "json", "str"})
+"""Functions whose result is longer where their argument is; `unique` is none, as the entries that stand in are equal."""
 _PLAIN = (ast.Name, ast.Attribute, ast.Constant, ast.Call, ast.Load)
 
 
@@ -33,12 +33,10 @@ def results(plan: Plan, *, longest: bool) -> dict[str, dict[str, Any]]:
     return _longest(plan) if longest else _usual(plan)
 
 
-@lru_cache(maxsize=16)
 def _longest(plan: Plan) -> dict[str, dict[str, Any]]:
     return {step.id: found for step in plan.steps if (found := _result(plan, step, 1)) is not None}
 
 
-@lru_cache(maxsize=16)
 def _usual(plan: Plan) -> dict[str, dict[str, Any]]:
     return {step.id: found for step in plan.steps if (found := _result(plan, step, 0)) is not None}
 
@@ -91,9 +89,9 @@ def _result(plan: Plan, step: Step, which: int) -> dict[str, Any] | None:
 
 @lru_cache(maxsize=16)
 def _values(corpus: Path, state: object, columns: tuple[str, ...]) -> dict[str, tuple[Any, Any]] | None:
-    """Return two values of each column of a corpus: one of the length in the middle, and the longest, as JSON. None where the
-    corpus is too large, empty or cannot be read, or lacks a column. `state` is that of the file, so that a changed one is
-    read again."""
+    """Return two values of each column of a corpus: one of the length in the middle, as JSON, and one as long as the longest.
+    None where the corpus is too large, empty or cannot be read, or lacks a column. `state` is that of the file, so that a
+    changed one is read again."""
     try:
         if corpus.stat().st_size > MAX_BYTES:
             return None
@@ -103,7 +101,15 @@ def _values(corpus: Path, state: object, columns: tuple[str, ...]) -> dict[str, 
     if not rows:
         return None
     sized = (sorted(values, key=_bytes) for values in zip(*rows, strict=True))
-    return {name: (values[len(values) // 2], values[-1]) for name, values in zip(columns, sized, strict=True)}
+    return {name: (values[len(values) // 2], _as_long(values)) for name, values in zip(columns, sized, strict=True)}
+
+
+def _as_long(values: list[Any]) -> Any:
+    """Return a value that is no shorter in a prompt than any of these, sorted by their length as JSON: of texts alone a text,
+    since which is the longest depends on whether a prompt holds it plainly or as JSON."""
+    if not all(isinstance(value, str) for value in values):
+        return values[-1]
+    return "x" * max(_bytes(values[-1]), *(len(value.encode(errors="replace")) for value in values))
 
 
 def _bytes(value: Any) -> int:

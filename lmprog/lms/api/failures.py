@@ -48,7 +48,7 @@ class TryFailed(Handled):
         asked = retry_after(headers) if later else None
         fix = "add credit with the provider, or name another LM" if spent and not asked else ""
         if status == 401:
-            fix = f"is its key right? It is read where lms.<id>.api_key says, else {WHERE}"
+            fix = f"is its key right? It is read where `api_key` of the LM says, else {WHERE}"
         failed = cls(words, passing=later and not spent, status=status, asked=asked, fix=fix)
         if status in (400, 422) and (other := OTHER_NAME.search(words)):
             failed.limit = other[1]

@@ -269,7 +269,8 @@ class OpenAIJobs:
 
         def said(failed: TryFailed, attempts: int) -> str:
             times, cause, fix = words_of_failure(failed, attempts, self._access)
-            known = fix or f"; {self._fix(failed)}"
+            own = failed.status == 401 or not fix  # of a key: the place is known here
+            known = f"; {self._fix(failed)}" if own else fix
             return f"lms.{self._id} ({self._declared.model}): {what} failed{times}: {cause}{known}"
 
         return await patiently(tried, self._declared.limits.tries, said)

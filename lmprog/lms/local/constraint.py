@@ -109,7 +109,16 @@ def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
     if "anyOf" in schema:
         return {"anyOf": [_bounded(part) for part in schema["anyOf"]]}
     # A pydantic model may have bounds of its own, and objects of any fields or values of no type.
-    made = {**_BOUNDS, **schema} if schema.get("type") in ("integer", "number") else dict(schema)
+    made = dict(schema)
+    if schema.get("type") in ("integer", "number"):
+        least = max(schema.get("minimum", -MAX_NUMBER), -MAX_NUMBER)
+        most = min(schema.get("maximum", MAX_NUMBER), MAX_NUMBER)
+        # Where its own bounds allow larger numbers alone, they stand: no number could meet them and ours.
+        if (
+            max(least, schema.get("exclusiveMinimum", least)) < min(most, schema.get("exclusiveMaximum", most))
+            or least == most
+        ):
+            made |= {"minimum": least, "maximum": most}
     if schema.get("type") == "array":
         made["items"] = _bounded(schema.get("items", {}))
     if "properties" in schema:

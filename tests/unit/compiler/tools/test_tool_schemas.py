@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lmprog.compiler.plan import Tool
+from lmprog.compiler.tools.schema_fit import broken
 from lmprog.compiler.tools.schema_limits import untyped
 from lmprog.compiler.tools.schemas import schema_fields, schema_type
 from lmprog.runtime.agent import offer, wrong_arguments
@@ -150,3 +151,15 @@ def test_a_schema_whose_parts_name_each_other_is_read_in_part() -> None:
     schema = {"properties": {name: {"$ref": "#"} for name in names}}
     fields = schema_fields(schema, schema)
     assert list(fields) == names and str(fields["p0"].type).startswith("{")
+
+
+@pytest.mark.parametrize("schema", [{"type": "string", "pattern": r"^\p{L}+$"}, {"type": "any"}, {"$ref": "#/nowhere"}])
+def test_a_schema_that_cannot_be_read_breaks_nothing(schema: dict[str, Any]) -> None:
+    assert broken("hello", schema) is None
+
+
+def test_a_flag_beside_a_bound_is_the_bound() -> None:
+    (field,) = schema_fields(
+        {"properties": {"n": {"type": "integer", "minimum": 0, "exclusiveMinimum": True}}}
+    ).values()
+    assert field.schema is not None and broken(1, field.schema) is None and broken(0, field.schema) is not None

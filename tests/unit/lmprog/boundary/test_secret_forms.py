@@ -12,7 +12,8 @@ from lmprog.boundary.secret_forms import secrets_of_address
     [
         ("https://host/v1", set()),
         ("https://me:pa%21@host/v1", {"pa%21", "pa!", "me:pa!"}),
-        ("https://key%2F1@host/v1", {"key%2F1", "key/1"}),
+        ("https://openai@host/v1", set()),
+        ("https://key%2F1-of-20-letters@host/v1", {"key%2F1-of-20-letters", "key/1-of-20-letters"}),
         ("https://host/v1?key=a%21&n=", {"a!"}),
         ("http://[", set()),
     ],

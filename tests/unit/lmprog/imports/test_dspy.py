@@ -177,6 +177,20 @@ def test_a_key_behind_the_name_of_its_variable_is_not_shown(tmp_path: Path) -> N
     assert file.source(file.tree.body[1]) == 'os.environ.setdefault("OPENAI_API_KEY", ***)'
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        'd.get("keywords", "answer")',
+        "cache_key = f\"{row['answer']}:{row['text']}\"",
+        'style = "a task-oriented answer"',
+    ],
+)
+def test_an_ordinary_word_is_no_key(tmp_path: Path, code: str) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(f"{code}\n")
+    assert not DspyFile(path).secrets
+
+
 def test_loops_cannot_grow_beyond_bounds(write: Write) -> None:
     deep = "".join(f"{'    ' * depth}for i{depth} in range(10):\n" for depth in range(6)) + "    " * 6 + "x = x + x\n"
     with pytest.raises(UsageError, match="its loops stand for more than 2,000 statements"):

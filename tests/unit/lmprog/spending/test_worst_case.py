@@ -97,6 +97,7 @@ def test_a_prompt_with_passages_is_bounded_by_the_corpus(program) -> None:
     [
         ("k: 3", 'k: "${{ len(inputs.text) }}"'),  # an unknown number
         ("k: 3}", "k: 3}, on_error: {found: []}"),  # a value that stands in
+        ('found: "${{ steps.find.found }}"', 'found: "${{ unique(steps.find.found) }}"'),  # equal entries stand in
         ('found: "${{ steps.find.found }}"', 'found: "${{ steps.find.found if len(steps.find.found) < 2 else [] }}"'),
     ],
 )

@@ -32,7 +32,7 @@ from lmprog.compiler.types.python_reference import reference  # noqa: E402
 from lmprog.errors import UsageError  # noqa: E402
 from lmprog.lms.lm import Request  # noqa: E402
 from lmprog.lms.local import LocalLM, shared  # noqa: E402
-from lmprog.lms.local.constraint import Constraint, Grammars, allowed_bits, unpacked  # noqa: E402
+from lmprog.lms.local.constraint import MAX_NUMBER, Constraint, Grammars, _bounded, allowed_bits, unpacked  # noqa: E402
 
 LABELS = Enum(("lost card", "lost", 'say "hi"', "Ünïcode", "a/b"))
 SCALARS = st.sampled_from([STR, INT, FLOAT, BOOL, LABELS, JSON])
@@ -232,3 +232,19 @@ def test_what_may_be_said_is_known_of_a_reply_that_was_written_elsewhere(lm: Loc
     assert not lm.may_say("text", label, lm.reply_ids("Billing"))
     assert not lm.may_say("text", label, lm.reply_ids("bill"))  # its end may not come there
     assert lm.may_say("text", label, lm.reply_ids("bill", ended=False))
+
+
+@pytest.mark.parametrize(
+    ("own", "bounds"),
+    [
+        ({}, (-MAX_NUMBER, MAX_NUMBER)),
+        ({"minimum": 3}, (3, MAX_NUMBER)),
+        ({"maximum": 10**18}, (-MAX_NUMBER, MAX_NUMBER)),
+        ({"minimum": 10**16}, (10**16, None)),
+        ({"exclusiveMinimum": 10**16}, (None, None)),
+        ({"minimum": 5, "maximum": 5}, (5, 5)),
+    ],
+)
+def test_numbers_have_bounds_that_some_number_meets(own: dict[str, int], bounds: tuple[int | None, int | None]) -> None:
+    made = _bounded({"type": "integer", **own})
+    assert (made.get("minimum"), made.get("maximum")) == bounds
