@@ -140,13 +140,13 @@ class Report:
         path: tuple[str, ...] = (),
         edit: Edit | None = None,
     ) -> None:
-        """Add a finding at a place, unless the same is there: `code` is `LMPnnn`, `message` a sentence without the place,
-        `fix` says how to mend it (None: not known), and `severity` None is that of the code.
+        """Add a finding at a place, unless one with the same code, line, column and message is there, which stays as
+        it is: `code` is `LMPnnn`, `message` a sentence without the place, `fix` says how to mend it (None: not
+        known), and `severity` None is that of the code.
 
         `path` are the steps that lead to it, and `edit` is a change that fixes it; with None, the edit that replaces
-        the misspelt word where the fix is "did you mean". Control characters are escaped, and texts cut at
-        MAX_CHARACTERS (1000).
-        """
+        the misspelt word where the fix is "did you mean". Message, fix and path are cut after MAX_CHARACTERS (1000)
+        each, and characters in them that are not printable are escaped."""
         finding = Finding(
             code=code,
             severity=severity or ("warning" if code in WARNINGS else "error"),

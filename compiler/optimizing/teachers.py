@@ -40,10 +40,11 @@ def read_teachers(draft: Draft, entries: Iterator[Node]) -> dict[str, Plan]:
 
 
 def check(draft: Draft, plan: Plan, optimize: Optimize, entries: Iterator[Node]) -> None:
-    """Report teachers (of the stages `entries`) whose inputs, outputs or tuned modules do not fit those of the program
-    `plan`, so that nothing can be learnt from them: LMP203, and LMP701 for an agent whose weights cannot be learnt.
-    `optimize` has their plans and what is tuned.
-    """
+    """Report the teachers, of the stages `entries`, that the program `plan` cannot learn from, each where it is
+    named: LMP203 for an input that does not fit or that the program lacks, an output that does not fit or that the
+    teacher lacks, and a tuned module that it lacks or has with other inputs or outputs; LMP701 for a module whose
+    weights are tuned and that has tools in either. `optimize` has the teachers' plans (one without is passed over)
+    and what is tuned."""
     for program, tuned in named(entries):
         teacher = optimize.teachers.get(str(program.plain()))
         if teacher is not None:

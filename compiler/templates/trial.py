@@ -245,8 +245,9 @@ class _Trials(Environment):
     turns = 0
 
     def count(self, *values: Any) -> None:
-        """Count one step with its values. Raises _GivenUp at more than 20,000 steps, for a value of more than 4,000
-        characters and items together, nested ones too, and for a whole number beyond 4,000."""
+        """Count one step, and measure its values. Raises _GivenUp at more than 20,000 steps since `turns` was set
+        to 0, and for a value that weighs more than 4,000: its characters and items, nested ones too, where a whole
+        number weighs its magnitude (-5,000 and [2500, 2500] are too heavy)."""
         self.turns += 1
         if self.turns > _TURNS or any(_weight(value, _WEIGHT) > _WEIGHT for value in values):
             raise _GivenUp

@@ -82,8 +82,9 @@ def tuned_modules(before: Plan, after: Plan) -> list[str]:
 
 
 def with_tuned(before: Program, after: Program, modules: Collection[str]) -> Program:
-    """Return the program `before` with the words and adapters that `modules` (ids) have in `after`; the other modules keep
-    theirs, also where they share an LM with them."""
+    """Return the program `before` with each of `modules` (ids) as it is in `after`, with its words and the adapter
+    that answers for it there; the other modules keep theirs, also where they share an LM with them. The two must be
+    versions that `tuned_modules` accepts: the whole module is taken over, and only the LMs are those of `before`."""
     plan = before.plan
     mixed = {id: _answering(after.plan if id in modules else plan, id) for id in plan.modules}
     lms = {id: replace(lm, adapter=None) for id, lm in plan.lms.items()}

@@ -56,8 +56,9 @@ class Completions:
 
 
 def completions(session: Session, path: Path, line: int, column: int) -> Completions:
-    """Return the completions at a line and column (from 1) of a file, by its text in the editor and the last check; empty in
-    a comment and in a string of an expression, and for expressions of a file that could never be read."""
+    """Return the completions at a line and column (from 1, in characters) of a file, by the last check that could read
+    it and its text in the editor, else on disk; a line that the text does not have counts as empty. They are empty in
+    a comment and in a string of an expression, and in expressions where no check could read the file yet."""
     text = session.text(path)
     cursor = cursor_at(text, line, column)
     if cursor is None:

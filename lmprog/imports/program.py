@@ -42,10 +42,10 @@ class Imported:
     description: str | None = None
 
     def text(self) -> str:
-        """Return the YAML of the program with each note as a comment above its section, or at the top of the file where
-        the program lacks that section. Empty sections are left out. All values must be such that `unwritable` returns
-        None for them.
-        """
+        """Return the YAML of the program: a comment that names `origin`, the name, the description in one line, and
+        those sections of SECTIONS that are not empty, in that order; others are left out. Each note is a comment
+        above its section, or at the top where that is left out. All values must be such that `unwritable` returns
+        None for them."""
         head: dict[str, Any] = {"lmprog": 1, "name": self.name}
         if self.description:
             head["description"] = " ".join(self.description.split())

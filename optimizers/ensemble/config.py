@@ -6,7 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Config(BaseModel):
-    """The options of the `ensemble` stage, each with its description."""
+    """The options of the `ensemble` stage: the most programs in it (`members`, 3 or more), and what picks the answer,
+    the LM `judge` or, where that is None, a vote on the output `vote` (None: the program's only output). An unknown
+    option is refused."""
 
     model_config = ConfigDict(extra="forbid")
 

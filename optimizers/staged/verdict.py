@@ -31,7 +31,9 @@ def verdict(accepted: Mapping[str, Any], stages: Sequence[str]) -> str:
 
 
 def described(test: Mapping[str, Any], stages: Sequence[str]) -> str:
-    """Return a sentence on the result of one test, which is a GainTest as in a report; `stages` are the stages' names."""
+    """Return a sentence on the result of one test (confirmed, not confirmed, or why it is void); `test` is a GainTest
+    as a dictionary of `as_json`, as in a report, and `stages` are the names of all stages in their order, since a
+    test has their numbers, from 1."""
     against = f"after stage {test['against']}" if test["against"] else "as written"
     what = f"after stage {test['number']}, {stages[test['number'] - 1]}, against the program {against}"
     if test["lost"]:

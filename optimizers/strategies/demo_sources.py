@@ -95,12 +95,11 @@ class Solved:
 
 def labelled(plan: Plan, module: Module, rows: Sequence[Row], accepted: float = GOOD) -> list[Demo]:
     """Return the demos in the data itself: of each of `rows` (train rows) that has a value (not null) for every input
-    and output of the module, these values.
+    and output of the module, these values, where a YAML file can hold them; where the train split is recorded use
+    with feedback, only of rows whose outputs were corrected, or scored `accepted` (0 to 1) or more.
 
-    Where the train split is recorded use with feedback, only rows count whose outputs were corrected, or scored `accepted`
-    (0 to 1) or more. There are demos only for a module whose one call site takes the program's inputs as they are, so that a
-    row's values are the module's; else the list is empty.
-    """
+    The list is empty unless exactly one step outside of loops calls the module, and each argument is the program's
+    input of the same name (`inputs.NAME`), so that a row's values are the module's."""
     calls = [
         step.action for step in plan.steps if isinstance(step.action, ModuleCall) and step.action.module == module.id
     ]

@@ -19,7 +19,9 @@ Tried = Sequence[tuple[str, float]]
 
 
 def program(plan: Plan) -> str:
-    """Return a description of the program's steps and the arguments of each, one step a line, for a proposer's prompt."""
+    """Return a description of the program for a proposer's prompt: its name, description and inputs, then its steps
+    with their arguments, a line each (those of a loop indented below it, those of a sub-program left out), then its
+    outputs."""
     said = [f"A program named {plan.name!r} is made of language-model calls. {plan.description or ''}".strip()]
     said += [f"Its inputs: {', '.join(f'{name} ({field.type})' for name, field in plan.inputs.items())}. Its steps:"]
     said += _steps(plan.steps, "- ")

@@ -88,8 +88,10 @@ class TPE:
         self._trials = []
 
     def grow(self, options: Mapping[str, int]) -> None:
-        """Start a new study with the trials of the one before, scored or refused, and more options, since optuna fixes
-        the options of a study; a name that is new has its index 0 in them."""
+        """Set the number of options of every name (all names, total numbers, none less than before) from now on: start
+        a new study with the scored and refused trials of the one before, since optuna fixes the options of a study;
+        a new name has index 0 in them. `tell` must have taken all scores; random combinations not yet asked for are
+        dropped."""
         distributions = {
             name: self._optuna.distributions.CategoricalDistribution(list(range(count)))
             for name, count in options.items()

@@ -40,7 +40,9 @@ class Loaded:
 
 
 class Adapters:
-    """The adapters that one server of an LM has loaded. The server reads their files itself, from where `store` has them."""
+    """The LoRA adapters that the vLLM server `server` of the LM `declared` has loaded: `loaded` loads one by HTTP
+    where it is missing, `unload` makes the server drop it, and `forget` only notes that it is gone; none is dropped
+    unasked. The server reads their files itself, from where `store` has them."""
 
     def __init__(self, declared: plan.LM, server: Server, store: AdapterStore) -> None:
         self._declared, self._server, self._store = declared, server, store

@@ -74,7 +74,9 @@ class FastLora:
 
     @property
     def fuses(self) -> bool:
-        """True if whole decoder layers are computed here, in passes whose context has a backward pass of its own."""
+        """True if the model has a decoder layer of a form that is computed whole here, whatever pass is running. In
+        `learning` it is so in passes whose context is a DifferentiableAttention, which has a backward pass of its
+        own; other passes use the layer's own `forward`."""
         return bool(self._decoders)
 
     @contextlib.contextmanager

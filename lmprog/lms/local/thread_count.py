@@ -79,10 +79,10 @@ class ThreadCount:
         self._last = (self._clock(), self._processor())
 
     def check(self) -> None:
-        """Count the computing time since the last call, and once it comes to WINDOW seconds (0.05) compare the
-        processors used with the number of threads: lower that number beside other work, or try with a burst whether all
-        threads have a processor again.
-        """
+        """Count the computing time since the last call or `begin`; once it comes to WINDOW seconds (0.05), lower
+        `now` where fewer processors were used, else, where it is below `most` and a pause (1 to 16 s) is over,
+        compute a burst of BURST seconds (0.02) with all threads and raise it to what that finds free. A new number
+        is set for the calling thread."""
         clock, processor = self._clock(), self._processor()
         if self._last is not None:
             self._computed += clock - self._last[0]

@@ -47,7 +47,9 @@ def folder_of(model: str) -> str:
 
 
 def revision_of(model: str) -> str | None:
-    """Return the revision in a model's name (hf/ORGANIZATION/NAME@REVISION); None where it has none, or names a folder."""
+    """Return the revision in the name of a model whose weights can be trained here (hf/ORGANIZATION/NAME@REVISION).
+    None where it has none, where the part behind the prefix is an existing folder (seen from the working
+    directory), and for other models, such as those of servers, also with an `@` in their names."""
     name = model.partition("/")[2]
     if not backend_of(model).trainable or os.path.isdir(name):
         return None
