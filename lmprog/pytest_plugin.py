@@ -76,19 +76,24 @@ def cassette_of(node: pytest.Item) -> Path:
     names may not hold become `_`, and long names end at MAX_NAME (150) characters; a digest of the whole name is then added,
     so that no two tests share a file.
     """
-    whole = node.nodeid.partition("::")[2].replace("::", ".")
-    name = re.sub(r"[^\w.,=\[\]-]+", "_", whole)[:MAX_NAME]
+    whole, plain = _names(node)
+    name = plain[:MAX_NAME]
     if name != whole:
         name += f"-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
     return node.path.parent / FOLDER / node.path.stem / f"{name}.jsonl"
+
+
+def _names(node: pytest.Item) -> tuple[str, str]:
+    """Return the name of a test within its file, as it is and with `_` for the characters that file names may not hold."""
+    whole = node.nodeid.partition("::")[2].replace("::", ".")
+    return whole, re.sub(r"[^\w.,=\[\]-]+", "_", whole)
 
 
 def _earlier_cassette(node: pytest.Item) -> Path:
     """Return the recording under the test's whole name without a digest, as earlier versions wrote it, if it is there, even
     if another test's name becomes the same; else that of `cassette_of`."""
     cassette = cassette_of(node)
-    name = re.sub(r"[^\w.,=\[\]-]+", "_", node.nodeid.partition("::")[2].replace("::", "."))
-    earlier = cassette.with_name(f"{name}.jsonl")
+    earlier = cassette.with_name(f"{_names(node)[1]}.jsonl")
     try:
         return earlier if earlier.is_file() else cassette
     except OSError:  # a name that no file can have

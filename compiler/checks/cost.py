@@ -23,7 +23,7 @@ from lmprog.compiler.fine_tuning import trained_by_providers
 from lmprog.compiler.model_table import limits
 from lmprog.compiler.optimizing.contract import facts_of
 from lmprog.compiler.plan import Module, ModuleCall, Plan, Stage
-from lmprog.compiler.prompts.messages import tool_words
+from lmprog.compiler.prompts.messages import instructions_of, tool_words
 from lmprog.compiler.steps.parts import walk
 from lmprog.compiler.templates.compiled import Template, mentions, parse
 from lmprog.compiler.tokens import MAX_CHARACTERS_PER_TOKEN, reply_limit_of
@@ -157,7 +157,7 @@ def _parts(template: Template, module: Module, varying: frozenset[str]) -> list[
             elif isinstance(part, nodes.TemplateData):
                 found.append((None, len(part.data)))
             elif mentions(part, frozenset({"instructions"})):
-                found.append((None, len(module.instructions or "")))
+                found.append((None, len(instructions_of(module))))
             elif mentions(part, frozenset({"demos"})):
                 found.append((None, sum(demo_lengths(module))))
             else:

@@ -123,9 +123,10 @@ def _declared(draft: Draft) -> None:
             if section == "tools" and id.partition(".")[0] in draft.servers and "." in id:
                 continue
             if id not in used and not (lost and section in ("modules", "tools")):
-                naming = [each for each in draft.modules.values() if names(each.instructions or "", id)]
-                fix = f"add it to `tools` of module `{naming[0].id}`, whose instructions name it" if naming else None
-                fix = f"{fix}, or remove it" if section == "tools" and fix else "remove it"
+                asked = draft.modules.values() if section == "tools" else ()
+                naming = next((each.id for each in asked if names(each.instructions or "", id)), None)
+                add = f"add it to `tools` of module `{naming}`, whose instructions name it, or " if naming else ""
+                fix = f"{add}remove it"
                 draft.report.add("LMP202", draft.key(section, id), f"nothing uses the {what} `{id}`", fix=fix)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,23 +30,15 @@ def results(plan: Plan, *, longest: bool) -> dict[str, dict[str, Any]]:
     Steps under `foreach` or with values that stand in are left out, and so are searches of an unknown `k` or of a corpus that
     is too large or cannot be read.
     """
-    return _longest(plan) if longest else _usual(plan)
+    return {step.id: found for step in plan.steps if (found := _result(plan, step, int(longest))) is not None}
 
 
-def _longest(plan: Plan) -> dict[str, dict[str, Any]]:
-    return {step.id: found for step in plan.steps if (found := _result(plan, step, 1)) is not None}
-
-
-def _usual(plan: Plan) -> dict[str, dict[str, Any]]:
-    return {step.id: found for step in plan.steps if (found := _result(plan, step, 0)) is not None}
-
-
-def is_known(plan: Plan, values: Iterable[Expression]) -> bool:
-    """Return whether expressions read nothing but inputs, vars and results of searches, the latter in no other way than as they
-    are, or in functions whose result grows with them."""
+def is_known(found: Mapping[str, Mapping[str, Any]], values: Iterable[Expression]) -> bool:
+    """Return whether expressions read nothing but inputs, vars and the results of searches that `results` has `found`, the
+    latter in no other way than as they are, or in functions whose result grows with them."""
     for value in values:
         for name in value.references:
-            if name[0] == "steps" and (len(name) < 3 or name[2] not in _longest(plan).get(name[1], {})):
+            if name[0] == "steps" and (len(name) < 3 or name[2] not in found.get(name[1], {})):
                 return False
             if name[0] not in ("inputs", "vars", "steps"):
                 return False

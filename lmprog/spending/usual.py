@@ -110,10 +110,12 @@ def usual(site: Site, rows: Sequence[Mapping[str, Any]], calls: float, longest: 
     words = len(tool_words(site.plan, module)) / CHARACTERS_PER_TOKEN
     # The second of an agent's two turns has the first reply and the result of its tool before it.
     replies = (1.0 if module.tools else 0.0) + added
-    if shown and not site.inner and is_known(site.plan, site.call.arguments.values()):
+    by_rows = shown and not site.inner
+    found = results(site.plan, longest=False) if by_rows else {}
+    if by_rows and is_known(found, site.call.arguments.values()):
         try:
             builder = PromptBuilder(module, site.plan.vars)
-            prompts = [builder.build(arguments(site, row, longest=False)).messages for row in shown]
+            prompts = [builder.build(arguments(site, row, found)).messages for row in shown]
         except (EvaluationError, RenderError, KeyError):
             prompts = []
         if prompts:
@@ -125,13 +127,13 @@ def usual(site: Site, rows: Sequence[Mapping[str, Any]], calls: float, longest: 
     return Usual(calls, static + words, replies + run * (1 + added), reply)
 
 
-def arguments(site: Site, row: Mapping[str, Any], *, longest: bool) -> dict[str, Any]:
+def arguments(site: Site, row: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the inputs of a module's call, by name, for one data row; an input of the program that the row lacks has
-    its default, or None, and the result of a search is the longest with `longest`, else a usual one.
+    its default, or None, and a step that searches has the outputs that `results` has `found`.
 
     Raises EvaluationError where they depend on more, such as the output of an earlier module.
     """
-    scope = {**_scope(site.plan, row), "steps": results(site.plan, longest=longest)}
+    scope = {**_scope(site.plan, row), "steps": found}
     return {name: value.evaluate(scope) for name, value in site.call.arguments.items()}
 
 

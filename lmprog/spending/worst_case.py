@@ -21,7 +21,7 @@ from lmprog.compiler.templates.compiled import RenderError
 from lmprog.compiler.tokens import reply_limit_of
 from lmprog.compiler.types.lattice import Object, json_schema
 from lmprog.spending.budget import BYTES_PER_TOKEN, TOKENS_PER_MESSAGE
-from lmprog.spending.passages import is_known
+from lmprog.spending.passages import is_known, results
 from lmprog.spending.usual import Usual, arguments, usual, usual_calls
 
 ASKED_AGAIN = 256
@@ -128,14 +128,16 @@ def _prompt(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, reply
     bounds a reply (None: no bound).
     """
     plan, module = site.plan, site.module
-    known = is_known(plan, site.call.arguments.values())
     shown = any(field.type in TURNS + IMAGES for field in module.inputs.values())
     tuned = _tuned(site)
-    if not rows or site.inner or module.tools or shown or "layout" in tuned or not known:
+    if not rows or site.inner or module.tools or shown or "layout" in tuned:
+        return None
+    found = results(plan, longest=True)
+    if not is_known(found, site.call.arguments.values()):
         return None
     try:
         builder = PromptBuilder(module, plan.vars)
-        given = [builder.build(arguments(site, row, longest=True)).messages for row in rows]
+        given = [builder.build(arguments(site, row, found)).messages for row in rows]
         longest = max(map(_tokens, given), default=0)
         if "demos" in tuned and growth.demos != 0:
             turn = max((_tokens(messages[-1:]) for messages in given), default=0)

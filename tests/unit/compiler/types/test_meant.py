@@ -1,4 +1,4 @@
-"""What was probably meant by a value that is not of its type."""
+"""Fixes for a value that is not of its type: the value that was probably meant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page of `lmprog dev` says of a row whose values do not fit."""
+"""The page of `lmprog dev` for a row whose values do not fit."""
 
 from pathlib import Path
 from typing import Any
